@@ -1,0 +1,166 @@
+package cluster
+
+import (
+	"context"
+	"errors"
+	"log/slog"
+	"strconv"
+	"time"
+
+	"github.com/gravitational/teleport/api/client/proto"
+	"github.com/gravitational/trace"
+
+	"rollcall/failure"
+)
+
+// rpcTimeout bounds every single call: an Auth Service that accepts a
+// connection and never answers must not hold up a renewal for ever.
+const rpcTimeout = 30 * time.Second
+
+// Bot is what the bot does with its own identity: join, renew, look at itself.
+// Issuer builds on it. Safe for concurrent use.
+type Bot struct {
+	cluster *Cluster
+	pool    *pool
+	log     *slog.Logger
+}
+
+// NewBot returns a Bot of a cluster. Nothing is dialled.
+func NewBot(c *Cluster, log *slog.Logger) *Bot {
+	return &Bot{cluster: c, pool: newPool(c.connect), log: log}
+}
+
+// Close closes all connections. Calls that are under way fail.
+func (b *Bot) Close() { b.pool.close() }
+
+// Join exchanges a token for the bot's first credentials, or, for methods whose
+// certificates can't be renewed, for its next ones.
+func (b *Bot) Join(ctx context.Context, req JoinRequest) (*Credentials, error) {
+	creds, err := b.cluster.Join(ctx, req)
+	if err != nil {
+		return nil, trace.Wrap(err)
+	}
+	if req.Previous != nil {
+		b.pool.retire(req.Previous)
+	}
+	return creds, nil
+}
+
+// Renew exchanges a renewable identity for its next generation, with a fresh
+// key. If the error is Uncertain, the server may have moved to the next
+// generation without our knowing it.
+//
+// Sources of the rules: section 3 of the protocol notes (key fields by server
+// version), lib/auth/bot.go of Teleport 14 (the counter is committed before the
+// certificates are made).
+func (b *Bot) Renew(ctx context.Context, current *Credentials, ttl time.Duration) (*Credentials, error) {
+	key, err := NewKey()
+	if err != nil {
+		return nil, trace.Wrap(err)
+	}
+	clt, release, err := b.client(ctx, current)
+	if err != nil {
+		return nil, trace.Wrap(err)
+	}
+	defer release()
+
+	req := proto.UserCertsRequest{
+		Username: current.Username(),
+		Expires:  time.Now().UTC().Add(ttl),
+	}
+	if err := b.setPublicKey(ctx, clt, &req, key); err != nil {
+		return nil, trace.Wrap(err)
+	}
+	callCtx, cancel := context.WithTimeout(ctx, rpcTimeout)
+	defer cancel()
+	certs, err := clt.GenerateUserCerts(callCtx, req)
+	if err != nil {
+		err = translate("renewing the bot's identity", err)
+		b.forgetBroken(current, err)
+		if definitive(err) {
+			return nil, err
+		}
+		return nil, &uncertainError{err: err}
+	}
+	renewed, err := NewCredentials(key, certs)
+	if err != nil {
+		return nil, &uncertainError{err: trace.Wrap(err)}
+	}
+	b.pool.retire(current)
+	return renewed, nil
+}
+
+// Generation returns the generation that the server holds for the bot. known is
+// false where a bot may not read it (from v16 on it's kept in the bot instance).
+func (b *Bot) Generation(ctx context.Context, current *Credentials) (generation uint64, known bool, err error) {
+	clt, release, err := b.client(ctx, current)
+	if err != nil {
+		return 0, false, trace.Wrap(err)
+	}
+	defer release()
+	major, err := b.serverMajor(ctx, clt)
+	if err != nil {
+		return 0, false, trace.Wrap(err)
+	}
+	if major >= botInstancesSince {
+		return 0, false, nil
+	}
+	callCtx, cancel := context.WithTimeout(ctx, rpcTimeout)
+	defer cancel()
+	user, err := clt.GetUser(callCtx, current.Username(), false)
+	if err != nil {
+		err = translate("reading the bot's user", err)
+		if failure.KindOf(err) == failure.Refused {
+			return 0, false, nil
+		}
+		return 0, false, err
+	}
+	label := user.BotGenerationLabel()
+	if label == "" {
+		return 0, false, nil
+	}
+	generation, err = strconv.ParseUint(label, 10, 64)
+	if err != nil {
+		return 0, false, trace.BadParameter("the bot's user carries an unreadable generation %q", label)
+	}
+	return generation, true, nil
+}
+
+// client returns the connection of an identity, and a function that gives it
+// back.
+func (b *Bot) client(ctx context.Context, creds *Credentials) (*connection, func(), error) {
+	clt, release, err := b.pool.get(ctx, creds)
+	return clt, release, trace.Wrap(err)
+}
+
+// forgetBroken throws the identity's connection away after an error of the
+// transport: gRPC's own reconnection backs off for up to two minutes, longer
+// than an agent should stay away from a cluster that is back.
+func (b *Bot) forgetBroken(creds *Credentials, err error) {
+	if failure.KindOf(err) == failure.Unreachable {
+		b.pool.retire(creds)
+	}
+}
+
+// definitive says whether the server surely didn't do what was asked.
+func definitive(err error) bool {
+	switch failure.KindOf(err) {
+	case failure.Refused, failure.NotFound, failure.Trust, failure.Configuration:
+		return true
+	default:
+		return trace.IsCompareFailed(err)
+	}
+}
+
+// uncertainError marks a failed request that the server may have carried out.
+type uncertainError struct{ err error }
+
+func (e *uncertainError) Error() string { return e.err.Error() }
+func (e *uncertainError) Unwrap() error { return e.err }
+
+// Uncertain says whether the server may have carried out a request that failed:
+// it was sent, and no clear answer came back.
+func Uncertain(err error) bool {
+	var u *uncertainError
+	return errors.As(err, &u)
+}

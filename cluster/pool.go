@@ -1,0 +1,145 @@
+package cluster
+
+import (
+	"context"
+	"sync"
+
+	"github.com/gravitational/teleport/api/client"
+	"github.com/gravitational/trace"
+)
+
+// dialFunc opens one authenticated connection.
+type dialFunc func(ctx context.Context, creds *Credentials) (*client.Client, error)
+
+// pool keeps one connection per identity, shared by everyone who works with
+// that identity: a new connection costs the server a TLS handshake and us about
+// ten milliseconds, which adds up over hundreds of outputs.
+//
+// A connection outlives its retirement for as long as someone uses it.
+type pool struct {
+	dial dialFunc
+
+	mu      sync.Mutex // protects the following
+	entries map[*Credentials]*pooled
+	closed  bool
+}
+
+// connection is an authenticated client, and what its server said of itself.
+type connection struct {
+	*client.Client
+
+	mu   sync.Mutex // protects the following
+	info *Info
+}
+
+// pooled is one identity's connection. Its fields are protected by pool.mu,
+// except for conn and err, which are written before ready is closed.
+type pooled struct {
+	ready   chan struct{}
+	conn    *connection
+	err     error
+	users   int
+	retired bool
+}
+
+func newPool(dial dialFunc) *pool {
+	return &pool{dial: dial, entries: make(map[*Credentials]*pooled)}
+}
+
+// get returns the identity's connection, dialling it if there's none, and a
+// function that gives it back. Callers who come while it's being dialled wait
+// for the same one.
+func (p *pool) get(ctx context.Context, creds *Credentials) (*connection, func(), error) {
+	p.mu.Lock()
+	if p.closed {
+		p.mu.Unlock()
+		return nil, nil, trace.ConnectionProblem(nil, "the agent is stopping")
+	}
+	entry, ok := p.entries[creds]
+	if !ok {
+		entry = &pooled{ready: make(chan struct{})}
+		p.entries[creds] = entry
+	}
+	entry.users++
+	p.mu.Unlock()
+
+	release := sync.OnceFunc(func() { p.release(entry) })
+	if !ok {
+		clt, err := p.dial(ctx, creds)
+		if err != nil {
+			entry.err = err
+			p.drop(creds, entry)
+		} else {
+			entry.conn = &connection{Client: clt}
+		}
+		close(entry.ready)
+	}
+	select {
+	case <-entry.ready:
+	case <-ctx.Done():
+		release()
+		return nil, nil, trace.Wrap(ctx.Err())
+	}
+	if entry.err != nil {
+		release()
+		return nil, nil, trace.Wrap(entry.err)
+	}
+	return entry.conn, release, nil
+}
+
+// retire closes the identity's connection as soon as nobody uses it. The next
+// get for the same identity dials a new one, so it's also how a connection that
+// broke is thrown away.
+func (p *pool) retire(creds *Credentials) {
+	p.mu.Lock()
+	entry := p.entries[creds]
+	p.mu.Unlock()
+	if entry != nil {
+		p.drop(creds, entry)
+	}
+}
+
+func (p *pool) drop(creds *Credentials, entry *pooled) {
+	p.mu.Lock()
+	if p.entries[creds] == entry {
+		delete(p.entries, creds)
+	}
+	entry.retired = true
+	idle := entry.users == 0
+	p.mu.Unlock()
+	if idle {
+		entry.close()
+	}
+}
+
+func (p *pool) release(entry *pooled) {
+	p.mu.Lock()
+	entry.users--
+	last := entry.retired && entry.users == 0
+	p.mu.Unlock()
+	if last {
+		entry.close()
+	}
+}
+
+// close closes every connection, in use or not.
+func (p *pool) close() {
+	p.mu.Lock()
+	p.closed = true
+	entries := p.entries
+	p.entries = map[*Credentials]*pooled{}
+	p.mu.Unlock()
+	for _, entry := range entries {
+		entry.close()
+	}
+}
+
+// close waits for a dial that is under way: its owner's context ends it.
+func (e *pooled) close() {
+	<-e.ready
+	if e.conn != nil {
+		// Nothing can be done about a failing close of a connection that
+		// nobody uses.
+		_ = e.conn.Close()
+	}
+}

@@ -1,0 +1,144 @@
+package identity
+
+import (
+	"context"
+	"log/slog"
+	"sync"
+	"time"
+
+	"github.com/gravitational/trace"
+
+	"rollcall/cluster"
+)
+
+// AuthoritySource tells the cluster's certificate authorities.
+type AuthoritySource interface {
+	// Authorities returns them as they are now.
+	Authorities(ctx context.Context, creds *cluster.Credentials) (*cluster.Authorities, error)
+	// WatchAuthorities calls changed when they may have changed, until ctx
+	// ends or the stream breaks.
+	WatchAuthorities(ctx context.Context, creds *cluster.Credentials, changed func()) error
+}
+
+const (
+	// authorityPoll is how often the authorities are compared without any
+	// event: events are lossy, and this is the net below them.
+	authorityPoll = 5 * time.Minute
+	// authoritySettle lets the authorities of one rotation step arrive
+	// together: an operator rotates several kinds at once.
+	authoritySettle = time.Second
+	// watchRetry is the wait before a broken watch is opened again.
+	watchRetry = 5 * time.Second
+)
+
+// Follower notices when the cluster's certificate authorities change (each
+// phase of a rotation that adds, swaps or removes a key) and says so.
+type Follower struct {
+	source   AuthoritySource
+	keeper   *Keeper
+	onChange func(ctx context.Context)
+	log      *slog.Logger
+
+	last string // fingerprint of the authorities that were seen last
+}
+
+// NewFollower returns a Follower. onChange is called after each change, by one
+// goroutine; the next change is looked for when it returns.
+func NewFollower(source AuthoritySource, keeper *Keeper, onChange func(ctx context.Context), log *slog.Logger) *Follower {
+	return &Follower{source: source, keeper: keeper, onChange: onChange, log: log}
+}
+
+// Name is the follower's name among the agent's services.
+func (f *Follower) Name() string { return "authorities" }
+
+// Run follows until ctx is cancelled.
+func (f *Follower) Run(ctx context.Context) error {
+	hints := make(chan struct{}, 1)
+	hint := func() {
+		select {
+		case hints <- struct{}{}:
+		default:
+		}
+	}
+	var watching sync.WaitGroup
+	watching.Go(func() { f.watch(ctx, hint) })
+	defer watching.Wait()
+
+	poll := time.NewTicker(authorityPoll)
+	defer poll.Stop()
+	for {
+		select {
+		case <-ctx.Done():
+			return nil
+		case <-poll.C:
+		case <-hints:
+			if !sleep(ctx, authoritySettle) {
+				return nil
+			}
+		}
+		f.compare(ctx)
+	}
+}
+
+// watch keeps an event stream open, with the identity that is current.
+func (f *Follower) watch(ctx context.Context, hint func()) {
+	for ctx.Err() == nil {
+		changed := f.keeper.Changed()
+		creds, err := f.keeper.Wait(ctx)
+		if err != nil {
+			return
+		}
+		// A stream ends with the identity that opened it; the next one is
+		// opened with the next identity, and looks again as it begins.
+		streamCtx, cancel := context.WithCancel(ctx)
+		var ender sync.WaitGroup
+		ender.Go(func() {
+			select {
+			case <-changed:
+				cancel()
+			case <-streamCtx.Done():
+			}
+		})
+		err = f.source.WatchAuthorities(streamCtx, creds, hint)
+		cancel()
+		ender.Wait()
+		if err != nil && ctx.Err() == nil {
+			f.log.Debug("The watch of the certificate authorities broke; it's opened again.", "err", err)
+			sleep(ctx, watchRetry)
+		}
+	}
+}
+
+// compare fetches the authorities and speaks up if they differ from the last
+// ones. The first look only remembers.
+func (f *Follower) compare(ctx context.Context) {
+	creds, err := f.keeper.Wait(ctx)
+	if err != nil {
+		return
+	}
+	authorities, err := f.source.Authorities(ctx, creds)
+	if err != nil {
+		f.log.Debug("The certificate authorities couldn't be compared.", "err", trace.Unwrap(err))
+		return
+	}
+	fingerprint := authorities.Fingerprint()
+	known := f.last
+	f.last = fingerprint
+	if known == "" || known == fingerprint {
+		return
+	}
+	f.log.Info("The cluster's certificate authorities changed; the identity and all outputs are renewed.")
+	f.onChange(ctx)
+}
+
+// sleep waits, and says whether ctx is still alive.
+func sleep(ctx context.Context, d time.Duration) bool {
+	timer := time.NewTimer(d)
+	defer timer.Stop()
+	select {
+	case <-timer.C:
+		return true
+	case <-ctx.Done():
+		return false
+	}
+}
