@@ -1,0 +1,85 @@
+package config
+
+import (
+	"fmt"
+	"regexp"
+	"strings"
+
+	"rollcall/outputs"
+)
+
+// maxName keeps names fit for a URL's path and a metric's label.
+const maxName = 100
+
+// nameOutputs gives every output a name of its own: the user's, or one made of
+// the type and what the output is for. A name depends only on the outputs
+// before it, so that adding one at the end renames none.
+func (c *Config) nameOutputs() {
+	taken := map[string]string{}
+	for i := range c.Outputs {
+		out := &c.Outputs[i]
+		if out.Common == nil || out.Common.Name == "" {
+			continue
+		}
+		out.Name = out.Common.Name
+		path := joinPath(out.Path, "name")
+		if !validName(out.Name) {
+			c.fail(path, fmt.Sprintf("%s is %q, and may only have a-z, 0-9, - and _", path, short(out.Name)), suggestName(out.Name))
+		}
+		if other, twice := taken[out.Name]; twice {
+			c.fail(path, fmt.Sprintf("%s is %q, and so is the name of %s", path, short(out.Name), other), "names must differ")
+			continue
+		}
+		taken[out.Name] = out.Path
+	}
+	for i := range c.Outputs {
+		out := &c.Outputs[i]
+		if out.Common == nil || out.Name != "" {
+			continue
+		}
+		out.Name = unique(defaultName(*out), taken)
+		out.Common.Name = out.Name
+		taken[out.Name] = out.Path
+	}
+}
+
+func validName(name string) bool {
+	return len(name) <= maxName && regexp.MustCompile(`^[a-z0-9][a-z0-9_-]*$`).MatchString(name)
+}
+
+func suggestName(name string) string {
+	if plain := slug(name); plain != "" {
+		return "for example " + short(plain)
+	}
+	return ""
+}
+
+// defaultName is the type and what the output is for.
+func defaultName(out Output) string {
+	subject := ""
+	switch options := out.Options.(type) {
+	case *outputs.ApplicationOptions:
+		subject = options.AppName
+	case *outputs.IdentityOptions:
+		subject = options.Cluster
+	}
+	return slug(out.Type + "-" + subject)
+}
+
+// slug turns any text into [a-z0-9-].
+func slug(text string) string {
+	plain := regexp.MustCompile(`[^a-z0-9]+`).ReplaceAllString(strings.ToLower(text), "-")
+	return strings.Trim(plain[:min(len(plain), maxName-10)], "-")
+}
+
+func unique(name string, taken map[string]string) string {
+	if _, exists := taken[name]; !exists {
+		return name
+	}
+	for i := 2; ; i++ {
+		candidate := fmt.Sprintf("%s-%d", name, i)
+		if _, exists := taken[candidate]; !exists {
+			return candidate
+		}
+	}
+}

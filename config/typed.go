@@ -1,0 +1,118 @@
+package config
+
+import (
+	"fmt"
+	"reflect"
+	"strings"
+
+	"gopkg.in/yaml.v3"
+
+	"rollcall/destination"
+	"rollcall/outputs"
+)
+
+// output decodes an item of outputs or services by its type.
+func (d *decoder) output(n *yaml.Node, path string, v reflect.Value) {
+	noun := "output"
+	if strings.HasPrefix(path, "services") {
+		noun = "service"
+	}
+	out := Output{Path: path}
+	pairs, k, ok := d.typed(n, path, noun, outputKinds())
+	if !ok {
+		return
+	}
+	out.Type = k.name
+	if k.options == nil {
+		return
+	}
+	options := reflect.ValueOf(k.options())
+	d.structure(n, path, options.Elem(), "type", "destination")
+	for _, p := range pairs {
+		if p.key == "destination" {
+			d.value(p.value, joinPath(path, p.key), reflect.ValueOf(&out.Destination).Elem())
+		}
+	}
+	out.Options = options.Interface()
+	out.Common = commonOf(options.Elem())
+	if !k.unbuilt {
+		v.Set(reflect.ValueOf(out))
+	}
+}
+
+// commonOf returns the part that every output's options have.
+func commonOf(options reflect.Value) *outputs.CommonOptions {
+	return options.FieldByName("CommonOptions").Addr().Interface().(*outputs.CommonOptions)
+}
+
+// destination decodes a place for files by its type.
+func (d *decoder) destination(n *yaml.Node, path string, v reflect.Value) {
+	_, k, ok := d.typed(n, path, "destination", destinationKinds())
+	if !ok {
+		return
+	}
+	out := Destination{Type: k.name}
+	var options any = new(struct{})
+	if k.options != nil {
+		options = k.options()
+	}
+	d.structure(n, path, reflect.ValueOf(options).Elem(), "type")
+	if directory, ok := options.(*destination.DirectoryOptions); ok {
+		out.Directory = directory
+	}
+	if !k.unbuilt {
+		v.Set(reflect.ValueOf(out))
+	}
+}
+
+// storage decodes the destination that the bot keeps its own identity in.
+func (d *decoder) storage(n *yaml.Node, path string, v reflect.Value) {
+	d.destination(n, path, v.Field(0))
+	if kind := v.Field(0).Interface().(Destination).Type; kind == destination.TypeNop {
+		d.fail(n, joinPath(path, "type"), "storage can't be of type nop, which keeps nothing", "use directory or memory")
+	}
+}
+
+// typed finds out which of the kinds a mapping is, and reports a missing, an
+// unknown and an unbuilt type. It returns the mapping's entries with errors in
+// them left unreported, since structure reports them.
+func (d *decoder) typed(n *yaml.Node, path, noun string, kinds []kind) ([]pair, kind, bool) {
+	if n.Kind != yaml.MappingNode {
+		d.wrongType(n, path, fmt.Sprintf("a mapping with a type (%s)", orList(kindNames(kinds, true))))
+		return nil, kind{}, false
+	}
+	silent := newDecoder(d.file)
+	silent.nodes = d.nodes
+	silent.open = d.open
+	pairs := silent.pairs(n, path)
+	d.nodes = silent.nodes
+	var typeNode *yaml.Node
+	for _, p := range pairs {
+		if p.key == "type" {
+			typeNode = p.value
+		}
+	}
+	if typeNode == nil {
+		d.fail(n, joinPath(path, "type"), path+" has no type", "give one: "+orList(kindNames(kinds, true)))
+		return nil, kind{}, false
+	}
+	var name string
+	d.value(typeNode, joinPath(path, "type"), reflect.ValueOf(&name).Elem())
+	if name == "" {
+		return nil, kind{}, false
+	}
+	k, ok := kindNamed(kinds, name)
+	if !ok {
+		suggestion := didYouMean(name, kindNames(kinds, false))
+		if suggestion == "" {
+			suggestion = "use " + orList(kindNames(kinds, true))
+		}
+		d.fail(typeNode, joinPath(path, "type"), fmt.Sprintf("unknown %s type %q", noun, short(name)), suggestion)
+		return nil, kind{}, false
+	}
+	if k.unbuilt {
+		d.fail(typeNode, joinPath(path, "type"), fmt.Sprintf("%s type %q isn't built yet", noun, name),
+			"built so far: "+strings.Join(kindNames(kinds, true), ", "))
+	}
+	return pairs, k, true
+}
