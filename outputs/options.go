@@ -23,7 +23,8 @@ type CommonOptions struct {
 	// CredentialTTL overrides the agent's for this output; set it together
 	// with RenewalInterval.
 	CredentialTTL time.Duration `yaml:"credential_ttl,omitempty"`
-	// RenewalInterval overrides the agent's for this output.
+	// RenewalInterval overrides the agent's for this output. Whatever it says,
+	// a third of a certificate's life is left for retries.
 	RenewalInterval time.Duration `yaml:"renewal_interval,omitempty"`
 }
 

@@ -1,0 +1,44 @@
+package outputs
+
+import (
+	"errors"
+	"fmt"
+	"slices"
+	"strings"
+	"time"
+
+	"rollcall/failure"
+)
+
+// Validate returns everything that is wrong with the options, joined; each is
+// a failure.FieldError. Names and durations are checked by package config,
+// which knows the other outputs' names and the agent's defaults.
+func (o *CommonOptions) Validate() error {
+	var all []error
+	for i, role := range o.Roles {
+		field := fmt.Sprintf("roles[%d]", i)
+		switch {
+		case strings.TrimSpace(role) == "":
+			all = append(all, failure.Field(field, "the name is empty; give a role's name, or leave out roles to request all that the bot may impersonate"))
+		case slices.Contains(o.Roles[:i], role):
+			all = append(all, failure.Field(field, "%q is there twice; name each role once", role))
+		}
+	}
+	return errors.Join(all...)
+}
+
+// ttl returns the output's own TTL, or the agent's.
+func (o *CommonOptions) ttl(deps Dependencies) time.Duration {
+	if o.CredentialTTL > 0 {
+		return o.CredentialTTL
+	}
+	return deps.TTL
+}
+
+// interval returns the output's own renewal interval, or the agent's.
+func (o *CommonOptions) interval(deps Dependencies) time.Duration {
+	if o.RenewalInterval > 0 {
+		return o.RenewalInterval
+	}
+	return deps.Interval
+}
