@@ -1,0 +1,127 @@
+package diagnostics
+
+import (
+	"context"
+	"errors"
+	"log/slog"
+	"net"
+	"net/http"
+	"time"
+
+	"github.com/gravitational/trace"
+	"github.com/prometheus/client_golang/prometheus"
+
+	"rollcall/failure"
+)
+
+// shutdownTimeout is how long requests get to end once the agent stops. It's
+// well below what the host gives to everything together.
+const shutdownTimeout = 2 * time.Second
+
+// ServerOptions say where a Server listens and what it shows.
+type ServerOptions struct {
+	// Addr is host:port. It's bound as it is: an empty host means every
+	// interface.
+	Addr string
+	// Listener is used in place of Addr if it isn't nil; Run closes it.
+	Listener net.Listener
+	// Board and Registry are what is shown.
+	Board    *Board
+	Registry *prometheus.Registry
+	Log      *slog.Logger
+	// Pprof adds /debug/pprof/. It shows memory contents to whoever can
+	// connect, so it's only for debugging.
+	Pprof bool
+}
+
+// Server answers /livez, /readyz, /metrics. It satisfies service.Service.
+type Server struct {
+	options ServerOptions
+}
+
+// NewServer returns a server; nothing is bound before Run.
+func NewServer(options ServerOptions) *Server {
+	return &Server{options: options}
+}
+
+// Name returns "diagnostics".
+func (s *Server) Name() string { return "diagnostics" }
+
+// Run serves until ctx is cancelled, and then ends what is open within two
+// seconds. A busy or impossible address is a failure.Configuration.
+func (s *Server) Run(ctx context.Context) error {
+	listener, err := s.listen(ctx)
+	if err != nil {
+		return trace.Wrap(err)
+	}
+	s.warnIfOpen(ctx, listener.Addr())
+	server := &http.Server{
+		Handler:           s.handler(),
+		ReadHeaderTimeout: 5 * time.Second,
+		ReadTimeout:       10 * time.Second,
+		WriteTimeout:      s.writeTimeout(),
+		IdleTimeout:       time.Minute,
+		MaxHeaderBytes:    16 << 10,
+		ErrorLog:          slog.NewLogLogger(s.options.Log.Handler(), slog.LevelDebug),
+	}
+	served := make(chan error, 1)
+	go func() { served <- server.Serve(listener) }()
+	s.options.Log.InfoContext(ctx, "Diagnostics are served.", "address", listener.Addr().String())
+	select {
+	case err := <-served:
+		return failure.Wrap(failure.Transient, err, "the diagnostics server on %s ended: %v", listener.Addr(), err)
+	case <-ctx.Done():
+	}
+	s.shutdown(server)
+	<-served
+	return nil
+}
+
+func (s *Server) listen(ctx context.Context) (net.Listener, error) {
+	if s.options.Listener != nil {
+		return s.options.Listener, nil
+	}
+	var config net.ListenConfig
+	listener, err := config.Listen(ctx, "tcp", s.options.Addr)
+	return listener, failure.Wrap(failure.Configuration, err,
+		"diag_addr %q can't be listened on (%s); free the port or choose another address", s.options.Addr, rootCause(err))
+}
+
+// shutdown lets requests end, and then ends them.
+func (s *Server) shutdown(server *http.Server) {
+	ctx, cancel := context.WithTimeout(context.Background(), shutdownTimeout)
+	defer cancel()
+	if err := server.Shutdown(ctx); err != nil {
+		s.options.Log.DebugContext(ctx, "Open diagnostics requests are cut off.", "err", err)
+		_ = server.Close()
+	}
+}
+
+// writeTimeout leaves pprof the 30 s that a CPU profile takes by default.
+func (s *Server) writeTimeout() time.Duration {
+	if s.options.Pprof {
+		return 2 * time.Minute
+	}
+	return 15 * time.Second
+}
+
+func (s *Server) warnIfOpen(ctx context.Context, addr net.Addr) {
+	tcp, ok := addr.(*net.TCPAddr)
+	if !ok || tcp.IP.IsLoopback() {
+		return
+	}
+	s.options.Log.WarnContext(ctx, "The diagnostics address can be reached from other machines: anyone who can connect sees service names, error messages and expiry times. Use 127.0.0.1 unless that is wanted.",
+		"address", addr.String())
+}
+
+// rootCause returns the innermost text: "address already in use" says it, the
+// layers around it repeat the address.
+func rootCause(err error) string {
+	if err == nil {
+		return ""
+	}
+	for next := errors.Unwrap(err); next != nil; next = errors.Unwrap(err) {
+		err = next
+	}
+	return sentence(err)
+}
