@@ -24,7 +24,7 @@ type decoder struct {
 	// broken holds the paths of the mappings in which something is wrong, so
 	// that what only follows from it isn't reported as well.
 	broken map[string]bool
-	// open are the aliases being followed, to notice one that holds itself.
+	// open are the nodes being decoded, to notice an alias that holds itself.
 	open  map[*yaml.Node]bool
 	nodes int
 }
@@ -74,9 +74,13 @@ func (d *decoder) value(n *yaml.Node, path string, v reflect.Value) {
 	}
 	d.place(n, path)
 	if n.Kind == yaml.AliasNode {
-		d.alias(n, path, v)
+		if target := d.follow(n, path); target != nil {
+			d.value(target, path, v)
+		}
 		return
 	}
+	d.open[n] = true
+	defer delete(d.open, n)
 	if isNull(n) {
 		d.fail(n, path, fmt.Sprintf("%s is empty", path), "give it a value or remove the line")
 		return
@@ -95,16 +99,6 @@ func (d *decoder) value(n *yaml.Node, path string, v reflect.Value) {
 	default:
 		d.scalar(n, path, v)
 	}
-}
-
-func (d *decoder) alias(n *yaml.Node, path string, v reflect.Value) {
-	target := d.follow(n, path)
-	if target == nil {
-		return
-	}
-	d.open[target] = true
-	defer delete(d.open, target)
-	d.value(target, path, v)
 }
 
 // follow returns what an alias stands for; nil if it holds itself.

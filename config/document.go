@@ -156,7 +156,9 @@ func syntaxError(name string, data []byte, err error) *Error {
 		out.Line = max(out.Line, 1)
 		text = text[len(m[0]):]
 	}
-	if strings.HasPrefix(text, "unknown anchor") {
+	if name, found := strings.CutPrefix(text, "unknown anchor '"); found {
+		name, _, _ = strings.Cut(name, "'")
+		out.Line, out.Column = placeOf(data, "*"+name)
 		out.Message = "a value begins with *, which makes it an alias, and nothing has that name"
 		out.Suggestion = "put the value in quotes"
 		return out
@@ -169,6 +171,15 @@ func syntaxError(name string, data []byte, err error) *Error {
 		out.Suggestion = "YAML is indented with spaces, not tabs"
 	}
 	return out
+}
+
+// placeOf returns the line and column at which text first stands.
+func placeOf(data []byte, text string) (line, column int) {
+	before, _, found := bytes.Cut(data, []byte(text))
+	if !found {
+		return 1, 1
+	}
+	return bytes.Count(before, []byte("\n")) + 1, len(before) - bytes.LastIndexByte(before, '\n')
 }
 
 // badByteLine returns the line of the first byte that no YAML file may hold,

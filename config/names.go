@@ -2,6 +2,7 @@ package config
 
 import (
 	"fmt"
+	"path/filepath"
 	"regexp"
 	"strings"
 
@@ -15,7 +16,7 @@ const maxName = 100
 // the type and what the output is for. A name depends only on the outputs
 // before it, so that adding one at the end renames none.
 func (c *Config) nameOutputs() {
-	taken := map[string]string{}
+	taken := ownNames()
 	for i := range c.Outputs {
 		out := &c.Outputs[i]
 		if out.Common == nil || out.Common.Name == "" {
@@ -27,7 +28,7 @@ func (c *Config) nameOutputs() {
 			c.fail(path, fmt.Sprintf("%s is %q, and may only have a-z, 0-9, - and _", path, short(out.Name)), suggestName(out.Name))
 		}
 		if other, twice := taken[out.Name]; twice {
-			c.fail(path, fmt.Sprintf("%s is %q, and so is the name of %s", path, short(out.Name), other), "names must differ")
+			c.fail(path, fmt.Sprintf("%s is %q, and so is the name of %s", path, short(out.Name), other), "names must differ, from those too that the agent uses itself")
 			continue
 		}
 		taken[out.Name] = out.Path
@@ -43,6 +44,13 @@ func (c *Config) nameOutputs() {
 	}
 }
 
+// ownNames are the services that the agent hosts for itself, whose state stands
+// beside the outputs' in /readyz.
+func ownNames() map[string]string {
+	const own = "a service of the agent's own"
+	return map[string]string{"identity": own, "heartbeat": own, "authorities": own}
+}
+
 func validName(name string) bool {
 	return len(name) <= maxName && regexp.MustCompile(`^[a-z0-9][a-z0-9_-]*$`).MatchString(name)
 }
@@ -54,14 +62,20 @@ func suggestName(name string) string {
 	return ""
 }
 
-// defaultName is the type and what the output is for.
+// defaultName is the type and what the output is for: the application, the leaf
+// cluster, or else the directory's last element.
 func defaultName(out Output) string {
-	subject := ""
+	subject := out.Destination.Type
+	if out.Destination.Directory != nil {
+		subject = filepath.Base(out.Destination.Directory.Path)
+	}
 	switch options := out.Options.(type) {
 	case *outputs.ApplicationOptions:
 		subject = options.AppName
 	case *outputs.IdentityOptions:
-		subject = options.Cluster
+		if options.Cluster != "" {
+			subject = options.Cluster
+		}
 	}
 	return slug(out.Type + "-" + subject)
 }

@@ -93,7 +93,7 @@ func (d *decoder) typed(n *yaml.Node, path, noun string, kinds []kind) ([]pair, 
 		}
 	}
 	if typeNode == nil {
-		d.fail(n, joinPath(path, "type"), path+" has no type", "give one: "+orList(kindNames(kinds, true)))
+		d.noType(n, path, pairs, kinds)
 		return nil, kind{}, false
 	}
 	var name string
@@ -115,4 +115,15 @@ func (d *decoder) typed(n *yaml.Node, path, noun string, kinds []kind) ([]pair, 
 			"built so far: "+strings.Join(kindNames(kinds, true), ", "))
 	}
 	return pairs, k, true
+}
+
+// noType reports a missing type, or the key that was meant to be it.
+func (d *decoder) noType(n *yaml.Node, path string, pairs []pair, kinds []kind) {
+	for _, p := range pairs {
+		if nearest(p.key, []string{"type"}) != "" {
+			d.unknownKey(p, path, []string{"type"})
+			return
+		}
+	}
+	d.fail(n, joinPath(path, "type"), path+" has no type", "give one: "+orList(kindNames(kinds, true)))
 }
