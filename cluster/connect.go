@@ -73,7 +73,7 @@ func (c *Cluster) prove(ctx context.Context, clt *client.Client) error {
 	if err != nil {
 		return trace.Wrap(err)
 	}
-	return checkServerMajor(versionMajor(answer.ServerVersion), answer.ServerVersion)
+	return checkServerVersion(answer.ServerVersion, "")
 }
 
 // clientConfig is what all api clients have in common.

@@ -5,7 +5,6 @@ import (
 	"net"
 	"time"
 
-	"github.com/gravitational/teleport/api/client"
 	"github.com/gravitational/teleport/api/client/webclient"
 	"github.com/gravitational/trace"
 
@@ -21,8 +20,8 @@ const endpointLife = 5 * time.Minute
 type Endpoint struct {
 	// Addr is host:port as it's dialled.
 	Addr string
-	// Proxy says that Addr is a proxy; else it's an Auth Service, and of the
-	// following only ServerMajor may be known.
+	// Proxy says that Addr is a proxy; else it's taken for an Auth Service, and
+	// nothing of the following is known.
 	Proxy bool
 	// ClusterName is the root cluster's name as the proxy gives it.
 	ClusterName string
@@ -75,9 +74,6 @@ func (c *Cluster) findEndpoint(ctx context.Context) (Endpoint, error) {
 	if err != nil {
 		return Endpoint{}, trace.Wrap(err)
 	}
-	if err := checkServerMajor(found.ServerMajor, found.ServerVersion); err != nil {
-		return Endpoint{}, trace.Wrap(err)
-	}
 	c.log.DebugContext(ctx, "found the way into the cluster", "addr", found.Addr,
 		"proxy", found.Proxy, "cluster", found.ClusterName, "version", found.ServerVersion,
 		"tls_routing", found.TLSRouting, "conn_upgrade", found.ConnUpgrade)
@@ -93,7 +89,7 @@ func (c *Cluster) askEndpoint(ctx context.Context) (Endpoint, error) {
 		addr := withPort(c.opts.ProxyServer, defaultProxyPort)
 		answer, err := c.ping(ctx, addr)
 		if err != nil {
-			return Endpoint{}, translate("asking the proxy "+addr, err)
+			return Endpoint{}, translate("asking the proxy "+addr, explainAuthAsProxy(addr, err))
 		}
 		return c.proxyEndpoint(ctx, addr, answer)
 	}
@@ -104,13 +100,13 @@ func (c *Cluster) askEndpoint(ctx context.Context) (Endpoint, error) {
 	addr := withPort(c.opts.AuthServer, defaultAuthPort)
 	answer, err := c.ping(ctx, addr)
 	switch verdict := judgeProbe(err); verdict {
-	case probeProxy:
+	case isProxy:
 		if len(c.opts.CAPins) > 0 || c.opts.CAPath != "" {
 			c.log.DebugContext(ctx, "auth_server is a proxy: its certificate is checked against the usual roots, ca_pins and ca_path aren't used", "addr", addr)
 		}
 		return c.proxyEndpoint(ctx, addr, answer)
-	case probeAuth, probeUntrusted:
-		return Endpoint{Addr: addr, untrusted: verdict == probeUntrusted}, nil
+	case isNoProxy, isUntrusted:
+		return Endpoint{Addr: addr, untrusted: verdict == isUntrusted}, nil
 	default:
 		return Endpoint{}, translate("reaching auth_server "+addr, err)
 	}
@@ -118,6 +114,9 @@ func (c *Cluster) askEndpoint(ctx context.Context) (Endpoint, error) {
 
 // proxyEndpoint turns a proxy's answer into an Endpoint.
 func (c *Cluster) proxyEndpoint(ctx context.Context, addr string, answer *webclient.PingResponse) (Endpoint, error) {
+	if err := checkServerVersion(answer.ServerVersion, answer.MinClientVersion); err != nil {
+		return Endpoint{}, trace.Wrap(err)
+	}
 	found := Endpoint{
 		Addr:          addr,
 		Proxy:         true,
@@ -138,34 +137,6 @@ func (c *Cluster) proxyEndpoint(ctx context.Context, addr string, answer *webcli
 	}
 	found.TunnelAddr = replaceUnspecifiedHost(tunnel, addr)
 	return found, nil
-}
-
-// Info asks the Auth Service behind an authenticated connection about itself.
-// Leaf clusters that the caller may not list are left out.
-func (c *Cluster) Info(ctx context.Context, clt *client.Client) (Info, error) {
-	ctx, cancel := context.WithTimeout(ctx, c.timeout)
-	defer cancel()
-	answer, err := clt.Ping(ctx)
-	if err != nil {
-		return Info{}, translate("asking the Auth Service about itself", err)
-	}
-	info := Info{
-		ClusterName:     answer.ClusterName,
-		ServerVersion:   answer.ServerVersion,
-		ProxyPublicAddr: answer.ProxyPublicAddr,
-	}
-	leaves, err := clt.GetRemoteClusters(ctx)
-	if err != nil {
-		err = translate("listing leaf clusters", err)
-		if kind := failure.KindOf(err); kind == failure.Refused || kind == failure.NotFound {
-			return info, nil
-		}
-		return Info{}, err
-	}
-	for _, leaf := range leaves {
-		info.LeafClusters = append(info.LeafClusters, leaf.GetName())
-	}
-	return info, nil
 }
 
 // replaceUnspecifiedHost gives addr the host of another one where it names

@@ -9,6 +9,7 @@ import (
 	"io"
 	"net"
 	"net/http"
+	"slices"
 	"strings"
 	"time"
 
@@ -16,6 +17,8 @@ import (
 	"github.com/gravitational/teleport/api/client/webclient"
 	"github.com/gravitational/teleport/api/constants"
 	"github.com/gravitational/trace"
+
+	"rollcall/failure"
 )
 
 const (
@@ -27,43 +30,54 @@ const (
 	maxAnswer = 4 << 20
 )
 
-// probe is what asking an address for /webapi/ping showed.
-type probe uint8
+// verdict is what asking an address for /webapi/ping showed.
+type verdict uint8
 
 const (
-	// probeProxy: a proxy answered.
-	probeProxy probe = iota
-	// probeAuth: something that speaks TLS answered, and it's no proxy.
-	probeAuth
-	// probeUntrusted: the certificate comes from a CA that we have no reason
-	// to trust: an Auth Service, or a proxy with a private CA.
-	probeUntrusted
-	// probeFailed: nobody answered, or the answer's certificate is wrong in
-	// another way.
-	probeFailed
+	// isProxy: a proxy answered.
+	isProxy verdict = iota
+	// isNoProxy: something that speaks TLS answered, and it's no proxy.
+	isNoProxy
+	// isUntrusted: the certificate comes from a CA that we have no reason to
+	// trust: an Auth Service, or a proxy with a private CA.
+	isUntrusted
+	// isSilent: nobody answered, or the certificate is wrong in another way.
+	isSilent
 )
 
 // errNotProxy says that an HTTP server answered, but not as a proxy does.
 var errNotProxy = errors.New("the server that answered isn't a Teleport proxy")
 
 // judgeProbe tells a proxy from an Auth Service by the error of a ping.
-func judgeProbe(err error) probe {
-	var unknown x509.UnknownAuthorityError
-	var record tls.RecordHeaderError
-	var alert tls.AlertError
-	var netErr net.Error
+func judgeProbe(err error) verdict {
 	switch {
 	case err == nil:
-		return probeProxy
-	case errors.As(err, &unknown):
-		return probeUntrusted
-	case errors.Is(err, errNotProxy), errors.As(err, &alert):
-		return probeAuth
-	case errors.As(err, &record), errors.As(err, &netErr):
-		return probeFailed
+		return isProxy
+	case errors.As(err, new(x509.UnknownAuthorityError)):
+		return isUntrusted
+	case errors.Is(err, errNotProxy), isTLSAlert(err):
+		return isNoProxy
 	default:
-		return probeFailed
+		return isSilent
 	}
+}
+
+// isTLSAlert says whether the peer ended the handshake with an alert. The type
+// of an alert isn't exported; the operation's name is.
+func isTLSAlert(err error) bool {
+	var opErr *net.OpError
+	return errors.As(err, &opErr) && opErr.Op == "remote error"
+}
+
+// explainAuthAsProxy adds what to do where proxy_server names an Auth Service,
+// which its certificate gives away.
+func explainAuthAsProxy(addr string, err error) error {
+	var unknown x509.UnknownAuthorityError
+	if !errors.As(err, &unknown) || unknown.Cert == nil || !slices.Contains(unknown.Cert.DNSNames, constants.APIDomain) {
+		return err
+	}
+	return failure.Wrap(failure.Trust, err,
+		"%s shows a certificate of the cluster's own authority, as an Auth Service does: set auth_server to it in place of proxy_server, with ca_pins or ca_path; or set proxy_server to the proxy's web address", addr)
 }
 
 // ping asks a web address whether it's a proxy, and of which cluster.
@@ -82,8 +96,8 @@ func (c *Cluster) ping(ctx context.Context, addr string) (*webclient.PingRespons
 	if err != nil {
 		return nil, trace.Wrap(err)
 	}
-	if status >= http.StatusInternalServerError {
-		return nil, trace.ConnectionProblem(trace.ReadError(status, body), "the proxy can't answer just now (HTTP status %d)", status)
+	if status == http.StatusTooManyRequests || status >= http.StatusInternalServerError {
+		return nil, httpError(status, body)
 	}
 	answer := &webclient.PingResponse{}
 	if status != http.StatusOK || json.Unmarshal(body, answer) != nil || answer.ServerVersion == "" {
@@ -143,9 +157,7 @@ func (c *Cluster) needsConnUpgrade(ctx context.Context, addr string) (bool, erro
 	defer conn.Close()
 	tlsConn := tls.Client(conn, config)
 	if err := tlsConn.HandshakeContext(ctx); err != nil {
-		var alert tls.AlertError
-		if errors.As(err, &alert) || strings.Contains(err.Error(), "no application protocol") ||
-			strings.Contains(err.Error(), "unadvertised ALPN protocol") {
+		if isTLSAlert(err) || strings.Contains(err.Error(), "unadvertised ALPN protocol") {
 			return true, nil
 		}
 		return false, trace.Wrap(err)

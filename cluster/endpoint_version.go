@@ -4,6 +4,8 @@ import (
 	"strconv"
 	"strings"
 
+	"github.com/gravitational/teleport/api"
+
 	"rollcall/failure"
 )
 
@@ -25,11 +27,13 @@ func versionMajor(version string) int {
 	return major
 }
 
-// checkServerMajor refuses servers that would refuse us, before anything is
-// sent that could be spent.
-func checkServerMajor(major int, version string) error {
+// checkServerVersion refuses servers that would refuse us, before anything is
+// sent that could be spent. minClient is the oldest client that the server
+// takes, if it says so. Versions that can't be read pass.
+func checkServerVersion(version, minClient string) error {
+	major := versionMajor(version)
 	switch {
-	case major > newestServer:
+	case major > newestServer, versionMajor(minClient) > versionMajor(api.Version):
 		return failure.New(failure.Refused,
 			"the cluster runs Teleport %s, which is too new: this rollcall speaks with %d to %d. Install a newer rollcall", version, oldestServer, newestServer)
 	case major > 0 && major < oldestServer:

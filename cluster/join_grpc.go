@@ -110,7 +110,7 @@ func (c *Cluster) joinAuth(ctx context.Context, found Endpoint, message *types.R
 	defer clt.Close()
 	major, err := c.askMajor(ctx, clt)
 	if err != nil {
-		return nil, translate(op, err)
+		return nil, translate(op, c.explainAuth(found, err))
 	}
 	if major == 0 || major >= joinServiceSince {
 		certs, err := c.registerUsingToken(ctx, clt, message)
@@ -136,8 +136,7 @@ func (c *Cluster) askMajor(ctx context.Context, clt *client.Client) (int, error)
 	if err != nil {
 		return 0, trace.Wrap(err)
 	}
-	major := versionMajor(answer.ServerVersion)
-	return major, checkServerMajor(major, answer.ServerVersion)
+	return versionMajor(answer.ServerVersion), checkServerVersion(answer.ServerVersion, "")
 }
 
 // anonymousClient is an api client without an identity. It dials when it's

@@ -5,6 +5,7 @@ import (
 	"context"
 	"crypto/tls"
 	"encoding/json"
+	"errors"
 	"net/http"
 
 	"github.com/gravitational/teleport/api/client/proto"
@@ -40,7 +41,7 @@ func (c *Cluster) joinHTTP(ctx context.Context, url string, config *tls.Config, 
 		return nil, false, trace.Wrap(err)
 	}
 	if status != http.StatusOK {
-		return nil, isMissingEndpoint(status, body), joinHTTPError(status, body)
+		return nil, isMissingEndpoint(status, body), httpError(status, body)
 	}
 	certs = &proto.Certs{}
 	if err := json.Unmarshal(body, certs); err != nil {
@@ -69,20 +70,25 @@ func isMissingEndpoint(status int, body []byte) bool {
 	}
 }
 
-// joinHTTPError turns an answer into the error that the server meant.
-func joinHTTPError(status int, body []byte) error {
+// statusError keeps the HTTP status of an answer beside the error that the
+// server meant.
+type statusError struct {
+	status int
+	err    error
+}
+
+func (e *statusError) Error() string { return e.err.Error() }
+func (e *statusError) Unwrap() error { return e.err }
+
+// httpError turns an answer into the error that the server meant.
+func httpError(status int, body []byte) error {
 	if !json.Valid(body) {
 		// A load balancer's page, not Teleport's words.
-		body = []byte(http.StatusText(status))
+		return &statusError{status: status, err: errors.New(http.StatusText(status))}
 	}
 	err := trace.ReadError(status, body)
-	switch {
-	case status == http.StatusTooManyRequests:
-		return failure.Wrap(failure.Transient, err, "the cluster limits how often it may be asked: trying again later")
-	case status >= http.StatusInternalServerError && !trace.IsNotImplemented(err):
-		return failure.Wrap(failure.Transient, err, "the cluster couldn't handle the join just now (HTTP status %d: %s)", status, firstLine(err))
-	case status >= http.StatusMultipleChoices && status < http.StatusBadRequest:
-		return failure.Wrap(failure.Configuration, err, "the server redirects the join to another address (HTTP status %d): set proxy_server to the proxy's own address", status)
+	if err == nil {
+		err = errors.New(http.StatusText(status))
 	}
-	return err
+	return &statusError{status: status, err: err}
 }

@@ -5,7 +5,9 @@ import (
 	"crypto/tls"
 	"crypto/x509"
 	"errors"
+	"fmt"
 	"net"
+	"net/http"
 	"strings"
 	"syscall"
 
@@ -32,12 +34,12 @@ func translate(op string, err error) error {
 	if status.Code(trace.Unwrap(err)) == codes.Canceled {
 		return trace.Wrap(errors.Join(context.Canceled, err))
 	}
-	for _, classify := range []func(error) (failure.Kind, string){byText, byCertificate, byNetwork, byType} {
+	for _, classify := range []func(error) (failure.Kind, string){byText, byStatus, byCertificate, byNetwork, byType} {
 		if kind, advice := classify(err); kind != failure.Other {
 			return failure.Wrap(kind, err, "%s: %s", op, advice)
 		}
 	}
-	return failure.Wrap(failure.Other, err, "%s: %s", op, firstLine(err))
+	return failure.Wrap(failure.Other, err, "%s: %s", op, oneLine(err))
 }
 
 // byText looks the server's words up in the table of rules.
@@ -49,6 +51,27 @@ func byText(err error) (failure.Kind, string) {
 		}
 	}
 	return failure.Other, ""
+}
+
+// byStatus goes by the HTTP status where the words say nothing. What a server
+// reports with 5xx of its own connections isn't about ours.
+func byStatus(err error) (failure.Kind, string) {
+	var answer *statusError
+	if !errors.As(err, &answer) {
+		return failure.Other, ""
+	}
+	switch {
+	case answer.status == http.StatusTooManyRequests:
+		return failure.Transient, "the cluster limits how often it may be asked"
+	case answer.status == http.StatusNotImplemented:
+		return failure.Other, ""
+	case answer.status >= http.StatusInternalServerError:
+		return failure.Transient, fmt.Sprintf("the cluster can't answer just now (HTTP status %d: %s): its proxy or Auth Service is starting, overloaded or in trouble", answer.status, oneLine(err))
+	case answer.status < http.StatusBadRequest:
+		return failure.Configuration, fmt.Sprintf("the server sends us elsewhere (HTTP status %d): set proxy_server to the proxy's own address", answer.status)
+	default:
+		return failure.Other, ""
+	}
 }
 
 // byCertificate explains why a peer's certificate wasn't accepted. Errors that
@@ -104,7 +127,7 @@ func byNetwork(err error) (failure.Kind, string) {
 		strings.Contains(text, "connection reset"), strings.Contains(text, "broken pipe"),
 		strings.HasSuffix(text, "EOF"), strings.Contains(text, "error reading from server"),
 		strings.Contains(text, "transport is closing"), strings.Contains(text, "client connection is closing"):
-		return failure.Unreachable, "the connection was cut: the server is restarting, or something on the way closes it"
+		return failure.Unreachable, "the connection was cut: the server is restarting, something on the way closes it, or the cluster is newer than this rollcall knows (then install a newer rollcall)"
 	default:
 		return failure.Other, ""
 	}
@@ -112,7 +135,7 @@ func byNetwork(err error) (failure.Kind, string) {
 
 // byType goes by the class that the server gave its error.
 func byType(err error) (failure.Kind, string) {
-	detail := firstLine(err)
+	detail := oneLine(err)
 	code := status.Code(trace.Unwrap(err))
 	switch {
 	case trace.IsAccessDenied(err), code == codes.PermissionDenied, code == codes.Unauthenticated:
@@ -149,15 +172,21 @@ func dialled(text string) string {
 	return " (" + addr + ")"
 }
 
-// firstLine is the error's own text without the lines that trace adds.
-func firstLine(err error) string {
-	text := strings.TrimSpace(trace.UserMessage(err))
-	line, _, _ := strings.Cut(text, "\n")
-	const longest = 300
-	if len(line) > longest {
-		line = line[:longest] + "…"
+// oneLine is the error's text without the line breaks that trace puts between a
+// message and its cause.
+func oneLine(err error) string {
+	var parts []string
+	for line := range strings.Lines(trace.UserMessage(err)) {
+		if line = strings.TrimSpace(line); line != "" {
+			parts = append(parts, strings.TrimSuffix(line, ":"))
+		}
 	}
-	return strings.TrimSpace(line)
+	text := strings.Join(parts, ": ")
+	const longest = 400
+	if len(text) > longest {
+		text = strings.ToValidUTF8(text[:longest], "") + "…"
+	}
+	return text
 }
 
 // lastClause is what stands behind the last "x509: ".

@@ -3,6 +3,8 @@ package cluster
 import (
 	"strings"
 
+	"github.com/gravitational/teleport/api/constants"
+
 	"rollcall/failure"
 )
 
@@ -49,7 +51,7 @@ var rules = []rule{
 	{[]string{"has already been issued a renewable certificate"}, failure.Refused,
 		"the token was used already, or this bot has joined from elsewhere: on Teleport 15 and older a bot joins once, so delete and recreate it (`tctl bots rm NAME`, `tctl bots add NAME`) and set onboarding.token to the new token"},
 	{[]string{"token expired or not found"}, failure.Refused,
-		"the join token is unknown to the cluster, has expired or was used already: " + newToken},
+		"the join token is unknown to the cluster, has expired or was used already: for the kubernetes method check its name in onboarding.token, else " + newToken},
 	{[]string{"can not join the cluster", "the token is not valid"}, failure.Refused,
 		"the cluster doesn't accept the join token: " + newToken},
 	{[]string{"provisioning token(", "not found"}, failure.Refused,
@@ -114,13 +116,26 @@ var rules = []rule{
 // isMissingPathText recognises an HTTP router's words for "no such path".
 func isMissingPathText(text string) bool {
 	text = strings.ToLower(text)
-	return strings.Contains(text, "page not found") || strings.Contains(text, "path not found") ||
-		strings.Contains(text, "unexpected http status code received from server: 404")
+	return strings.Contains(text, "page not found") || strings.Contains(text, "path not found")
 }
 
-// isNotGRPCText recognises what gRPC says of a server that doesn't speak it.
-func isNotGRPCText(text string) bool {
-	return strings.Contains(text, "missing selected ALPN property") ||
-		strings.Contains(text, "unexpected content-type") ||
-		strings.Contains(text, "no application protocol")
+// isOtherServer recognises an answer that no Auth Service gives: one of an HTTP
+// server, or a certificate that isn't the cluster's own kind.
+func isOtherServer(err error) bool {
+	if isUnimplemented(err) {
+		return true
+	}
+	text := err.Error()
+	for _, part := range []string{
+		"missing selected ALPN property",
+		"unexpected HTTP status code received from server",
+		"unexpected content-type",
+		"no application protocol",
+		"not " + constants.APIDomain,
+	} {
+		if strings.Contains(text, part) {
+			return true
+		}
+	}
+	return false
 }

@@ -62,11 +62,7 @@ func (c *Cluster) pinnedRoots(ctx context.Context, found Endpoint) (*x509.CertPo
 	defer cancel()
 	answer, err := clt.GetClusterCACert(ctx)
 	if err != nil {
-		if found.untrusted && (isUnimplemented(err) || isMissingPathText(err.Error()) || isNotGRPCText(err.Error())) {
-			return nil, failure.Wrap(failure.Trust, err,
-				"%s doesn't answer as an Auth Service. If it's a proxy with a private CA, set proxy_ca (or SSL_CERT_FILE) to that CA's file; pins are for Auth Services only", found.Addr)
-		}
-		return nil, trace.Wrap(err)
+		return nil, c.explainAuth(found, err)
 	}
 	certs, err := parseCertificates(answer.TLSCA)
 	if err != nil {
@@ -80,6 +76,24 @@ func (c *Cluster) pinnedRoots(ctx context.Context, found Endpoint) (*x509.CertPo
 		roots.AddCert(cert)
 	}
 	return roots, nil
+}
+
+// explainAuth adds what to do where auth_server didn't turn out to be the Auth
+// Service that the options describe.
+func (c *Cluster) explainAuth(found Endpoint, err error) error {
+	switch {
+	case found.untrusted && isOtherServer(err):
+		return failure.Wrap(failure.Trust, err,
+			"%s doesn't answer as an Auth Service does. If it's a proxy with a private CA, set proxy_ca (or SSL_CERT_FILE) to that CA's file; ca_pins and ca_path are for Auth Services only", found.Addr)
+	case isOtherServer(err):
+		return failure.Wrap(failure.Configuration, err,
+			"%s is neither a Teleport proxy nor an Auth Service: check auth_server's address and port", found.Addr)
+	case isUnknownAuthority(err) && c.opts.CAPath != "":
+		return failure.Wrap(failure.Trust, err,
+			"the certificate of %s wasn't issued by the authority in ca_path (%s): if the authority was rotated, export it again (`tctl auth export --type=tls-host`); if not, somebody else is answering", found.Addr, c.opts.CAPath)
+	default:
+		return err
+	}
 }
 
 // parsePins checks the form of pins and returns their hashes.
