@@ -14,6 +14,7 @@ func TestRun(t *testing.T) {
 	tests := []struct {
 		name           string
 		root           fs.FS
+		args           []string
 		want           int
 		stdout, stderr string
 	}{
@@ -31,6 +32,21 @@ func TestRun(t *testing.T) {
 			stderr: "1 to mend",
 		},
 		{
+			name:   "the documents",
+			root:   fstest.MapFS{"service/a.go": {Data: []byte("package service\n")}, "a.md": {Data: []byte("FIXME\n")}},
+			args:   []string{"documents"},
+			want:   1,
+			stdout: "a.md:1: error: FIXME in a document",
+			stderr: "1 to mend",
+		},
+		{
+			name:   "an unknown argument",
+			root:   fstest.MapFS{},
+			args:   []string{"sentences"},
+			want:   2,
+			stderr: "usage: houserules",
+		},
+		{
 			name:   "no tree",
 			root:   nowhere{},
 			want:   2,
@@ -40,7 +56,7 @@ func TestRun(t *testing.T) {
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {
 			var stdout, stderr bytes.Buffer
-			require.Equal(t, tt.want, run(tt.root, &stdout, &stderr))
+			require.Equal(t, tt.want, run(tt.root, tt.args, &stdout, &stderr))
 			requireHolds(t, stdout.String(), tt.stdout)
 			requireHolds(t, stderr.String(), tt.stderr)
 		})

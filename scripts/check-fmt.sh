@@ -1,0 +1,10 @@
+#!/usr/bin/env bash
+# Fail if gofmt would change a file; say which and how to mend it.
+set -euo pipefail
+cd "$(dirname "$0")/.."
+unformatted=$(gofmt -l .)
+if [ -n "$unformatted" ]; then
+	echo "not formatted (make fmt mends it):" >&2
+	echo "$unformatted" >&2
+	exit 1
+fi
