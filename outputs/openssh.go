@@ -1,10 +1,13 @@
 package outputs
 
 import (
+	"bytes"
 	"net"
 	"path/filepath"
 	"slices"
 	"strings"
+
+	"github.com/gravitational/trace"
 
 	"rollcall/cluster"
 	"rollcall/destination"
@@ -38,7 +41,9 @@ func addOpenSSH(set destination.Set, cas *cluster.Authorities, info *cluster.Inf
 	if err != nil {
 		return err
 	}
-	set[fileKnownHosts] = []byte(renderKnownHosts(target))
+	if set[fileKnownHosts], err = renderKnownHosts(target); err != nil {
+		return trace.Wrap(err)
+	}
 	if directory != "" {
 		set[fileSSHConfig] = []byte(renderSSHConfig(target, directory))
 	}
@@ -78,14 +83,18 @@ func plainHost(name string) bool {
 	return name != "" && name[0] != '-' && !strings.ContainsFunc(name, foreign)
 }
 
-func renderKnownHosts(target sshTarget) string {
-	var out strings.Builder
+// renderKnownHosts returns the lines by which OpenSSH trusts the clusters'
+// hosts and the proxy.
+func renderKnownHosts(target sshTarget) ([]byte, error) {
+	var out []byte
 	for _, ca := range target.clusters {
-		for _, key := range ca.SSHKeys {
-			out.WriteString(knownHostsLine(key, target.proxyHost, ca.ClusterName, "*."+ca.ClusterName))
+		lines, err := knownHostsLines(ca, target.proxyHost)
+		if err != nil {
+			return nil, trace.Wrap(err)
 		}
+		out = append(out, bytes.Join(lines, nil)...)
 	}
-	return out.String()
+	return out, nil
 }
 
 // renderSSHConfig returns a configuration for `ssh -F`. The official agent's
@@ -97,7 +106,7 @@ func renderSSHConfig(target sshTarget, directory string) string {
 	path := func(name string) string { return quoteConfig(filepath.Join(directory, name)) }
 
 	line("# Written by rollcall, and again at each renewal: changes made here get lost.")
-	line("# Log in with: ssh -F ", filepath.Join(directory, fileSSHConfig), " LOGIN@NODE.", target.clusters[0].ClusterName)
+	line("# Log in with: ssh -F ", quoteShell(filepath.Join(directory, fileSSHConfig)), " LOGIN@NODE.", target.clusters[0].ClusterName)
 	line("# Connecting through the proxy is done by Teleport's tsh, which must be in PATH.")
 	for _, name := range bySpecificity(target.clusters) {
 		line()
@@ -112,7 +121,7 @@ func renderSSHConfig(target sshTarget, directory string) string {
 		line("Host *.", name, " !", target.proxyHost)
 		line("    Port ", nodePort)
 		line("    ProxyCommand tsh -i ", quoteCommand(filepath.Join(directory, fileIdentity)),
-			" proxy --proxy=", net.JoinHostPort(target.proxyHost, target.proxyPort),
+			" proxy --proxy=", quoteCommand(net.JoinHostPort(target.proxyHost, target.proxyPort)),
 			" ssh --cluster=", name, " %r@%h:%p")
 	}
 	return out.String()
@@ -138,11 +147,18 @@ func quoteConfig(path string) string {
 	return `"` + strings.ReplaceAll(path, "%", "%%") + `"`
 }
 
-// quoteCommand quotes a path for a ProxyCommand, which a shell runs after
+// quoteCommand quotes a word for a ProxyCommand, which a shell runs after
 // OpenSSH has replaced its % tokens.
-func quoteCommand(path string) string {
-	path = strings.ReplaceAll(path, "%", "%%")
-	return `'` + strings.ReplaceAll(path, `'`, `'\''`) + `'`
+func quoteCommand(word string) string {
+	return quoteShell(strings.ReplaceAll(word, "%", "%%"))
+}
+
+// quoteShell quotes a word for a shell, if it needs it.
+func quoteShell(word string) string {
+	if plainHost(strings.ReplaceAll(word, "/", "")) {
+		return word
+	}
+	return `'` + strings.ReplaceAll(word, `'`, `'\''`) + `'`
 }
 
 // checkSSHDirectory refuses a path that ssh_config has no way to write. Space

@@ -7,6 +7,7 @@ import (
 
 	"github.com/gravitational/teleport/api/identityfile"
 	"github.com/gravitational/trace"
+	"golang.org/x/crypto/ssh"
 
 	"rollcall/cluster"
 	"rollcall/destination"
@@ -62,22 +63,39 @@ func renderIdentityBundle(creds *cluster.Credentials, hosts []cluster.Authority)
 		Certs:      identityfile.Certs{SSH: creds.SSHCert, TLS: creds.TLSCert},
 	}
 	for _, ca := range hosts {
-		for _, key := range ca.SSHKeys {
-			line := knownHostsLine(key, ca.ClusterName, "*."+ca.ClusterName)
-			file.CACerts.SSH = append(file.CACerts.SSH, []byte(line))
+		lines, err := knownHostsLines(ca)
+		if err != nil {
+			return nil, trace.Wrap(err)
 		}
+		file.CACerts.SSH = append(file.CACerts.SSH, lines...)
 		file.CACerts.TLS = append(file.CACerts.TLS, ca.TLSCerts...)
 	}
 	bundle, err := identityfile.Encode(file)
 	return bundle, trace.Wrap(err)
 }
 
-// knownHostsLine returns a line of a known_hosts file, with its line feed, by
-// which OpenSSH and Teleport's clients trust the host certificates that key
-// has signed, for hosts of the given patterns.
-func knownHostsLine(key []byte, patterns ...string) string {
-	return fmt.Sprintf("@cert-authority %s %s type=host\n",
-		strings.Join(patterns, ","), bytes.TrimSpace(key))
+// knownHostsLines returns a line of a known_hosts file, with its line feed, for
+// each SSH key of a host authority. By it OpenSSH and Teleport's clients trust
+// the key's host certificates for the cluster's hosts, and for those that are
+// named before it. A leaf cluster names itself, and a line can hold any
+// pattern: names that aren't plain get no line, and keys are written as they
+// were understood, not as they came.
+func knownHostsLines(ca cluster.Authority, hosts ...string) ([][]byte, error) {
+	if !plainHost(ca.ClusterName) {
+		return nil, nil
+	}
+	patterns := strings.Join(append(hosts, ca.ClusterName, "*."+ca.ClusterName), ",")
+	var lines [][]byte
+	for _, text := range ca.SSHKeys {
+		key, _, _, _, err := ssh.ParseAuthorizedKey(text)
+		if err != nil {
+			return nil, failure.Wrap(failure.Transient, err,
+				"the host authority of cluster %q has an SSH key that can't be read; the files stay as they are", ca.ClusterName)
+		}
+		lines = append(lines, fmt.Appendf(nil, "@cert-authority %s %s type=host\n",
+			patterns, bytes.TrimSpace(ssh.MarshalAuthorizedKey(key))))
+	}
+	return lines, nil
 }
 
 // joinTLSCerts returns all PEM certificates of the authorities, in order.

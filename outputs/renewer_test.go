@@ -1,0 +1,443 @@
+package outputs
+
+import (
+	"context"
+	"errors"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/stretchr/testify/require"
+
+	"rollcall/cluster"
+	"rollcall/failure"
+	"rollcall/service"
+)
+
+var (
+	_ service.Service = (*Application)(nil)
+	_ service.Oncer   = (*Application)(nil)
+	_ service.Renewer = (*Application)(nil)
+	_ service.Service = (*Identity)(nil)
+	_ service.Oncer   = (*Identity)(nil)
+	_ service.Renewer = (*Identity)(nil)
+)
+
+// running runs out in the bubble until stop, which checks that it ends well.
+func running(t *testing.T, out service.Service) (stop func()) {
+	t.Helper()
+	ctx, cancel := context.WithCancel(t.Context())
+	done := make(chan error, 1)
+	go func() { done <- out.Run(ctx) }()
+	synctest.Wait()
+	return func() {
+		cancel()
+		require.NoError(t, <-done)
+	}
+}
+
+func pass(d time.Duration) {
+	time.Sleep(d)
+	synctest.Wait()
+}
+
+var unreachable = failure.New(failure.Unreachable, "nobody answers at proxy.example.com:443")
+
+func TestRenewsEachInterval(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		r, began := newRig(t), time.Now()
+		stop := running(t, r.application())
+		pass(time.Hour + time.Second)
+		stop()
+		require.Equal(t, []time.Duration{0, 20 * time.Minute, 40 * time.Minute, time.Hour}, r.attempts(began))
+		require.Len(t, r.reports, 4)
+		last := r.lastReport()
+		require.NoError(t, last.Err)
+		require.False(t, last.Unchanged)
+		require.WithinDuration(t, began.Add(2*time.Hour), last.NotAfter, time.Second)
+		require.WithinDuration(t, began.Add(80*time.Minute), last.Next, time.Second)
+		require.Equal(t, Change{
+			Output: "application-grafana", Type: "application", Destination: "test memory",
+			Files: r.changes[0].Files, NotAfter: r.changes[0].NotAfter, Reason: "nothing is there yet",
+		}, r.changes[0])
+		require.Contains(t, r.changes[0].Files, "tlscert")
+		require.Equal(t, "due", r.changes[3].Reason)
+	})
+}
+
+func TestRestartRenewsOnlyWhatIsDue(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		r, began := newRig(t), time.Now()
+		for range 4 {
+			stop := running(t, r.application())
+			pass(4 * time.Minute)
+			stop()
+		}
+		require.Equal(t, []time.Duration{0}, r.attempts(began), "restarts after 4, 8 and 12 minutes")
+		report := r.lastReport()
+		require.True(t, report.Unchanged)
+		require.WithinDuration(t, began.Add(20*time.Minute), report.Next, time.Second)
+		require.Len(t, r.logged("aren't due yet"), 3)
+
+		stop := running(t, r.application())
+		pass(5 * time.Minute)
+		stop()
+		require.Equal(t, []time.Duration{0, 20 * time.Minute}, r.attempts(began))
+
+		pass(30 * time.Minute)
+		stop = running(t, r.application())
+		stop()
+		require.Len(t, r.attempts(began), 3, "overdue at the start")
+	})
+}
+
+// The server sets certificates back by a minute: with an interval below that,
+// the schedule must not take them for overdue.
+func TestShortIntervals(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		r, began := newRig(t), time.Now()
+		deps := r.dependencies()
+		deps.TTL, deps.Interval = time.Minute, 10*time.Second
+		for range 2 {
+			out, err := NewApplication(ApplicationOptions{AppName: "grafana"}, deps)
+			require.NoError(t, err)
+			stop := running(t, out)
+			pass(15 * time.Second)
+			stop()
+		}
+		require.Equal(t, []time.Duration{0, 10 * time.Second, 20 * time.Second, 30 * time.Second}, r.attempts(began))
+	})
+}
+
+func TestConfigurationChangeRenewsAtStart(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		r := newRig(t)
+		stop := running(t, r.application())
+		stop()
+		changed, err := NewApplication(ApplicationOptions{
+			AppName: "prometheus", CommonOptions: CommonOptions{Roles: []string{"access"}},
+		}, r.dependencies())
+		require.NoError(t, err)
+		stop = running(t, changed)
+		stop()
+		require.Len(t, r.issued, 2)
+		require.Equal(t, []string{"access"}, r.requests[1].Roles)
+		require.Equal(t, `the certificate there is for application "grafana"`, r.changes[1].Reason)
+	})
+}
+
+func TestJitterSpreadsRenewals(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		began := time.Now()
+		for _, test := range []struct {
+			random float64
+			want   time.Duration
+		}{{0, 18 * time.Minute}, {0.25, 19 * time.Minute}, {0.75, 21 * time.Minute}} {
+			r := newRig(t)
+			deps := r.dependencies()
+			deps.Random = func() float64 { return test.random }
+			out, err := NewApplication(ApplicationOptions{AppName: "grafana"}, deps)
+			require.NoError(t, err)
+			require.NoError(t, out.Once(t.Context()))
+			require.Equal(t, test.want, r.lastReport().Next.Sub(began))
+		}
+	})
+}
+
+func TestRetriesForEverAndKeepsWhatIsThere(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		r := newRig(t)
+		stop := running(t, r.application())
+		good := r.set
+		r.with(func() { r.down, r.issued = unreachable, nil })
+		pass(20 * time.Minute)
+		began := time.Now() // the first failure
+		pass(3 * time.Minute)
+		require.Equal(t, []time.Duration{
+			0, 1500 * time.Millisecond, 4 * time.Second, 8500 * time.Millisecond, 17 * time.Second,
+			33500 * time.Millisecond, 66 * time.Second, 130500 * time.Millisecond,
+		}, r.attempts(began), "half of a ceiling of 2, 4, 8 … seconds, and half a second")
+		report := r.lastReport()
+		require.ErrorIs(t, report.Err, unreachable)
+		require.WithinDuration(t, began.Add(40*time.Minute), report.NotAfter, time.Second, "the old certificate's")
+		require.True(t, report.Next.After(time.Now()))
+		require.Equal(t, good, r.set, "the old set stays")
+
+		// A certificate about to end is fought for.
+		pass(36 * time.Minute)
+		before := len(r.issued)
+		pass(55 * time.Second)
+		require.Greater(t, len(r.issued)-before, 5)
+
+		// Hours later it still tries, at least once a minute, and recovers.
+		pass(10 * time.Hour)
+		before = len(r.issued)
+		pass(10 * time.Minute)
+		require.Greater(t, len(r.issued)-before, 10)
+		require.Equal(t, good, r.set)
+		r.with(func() { r.down = nil })
+		pass(time.Minute)
+		require.NotEqual(t, good, r.set)
+		require.NoError(t, r.lastReport().Err)
+		stop()
+	})
+}
+
+func TestLogOfAnOutage(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		r := newRig(t)
+		r.down = unreachable
+		stop := running(t, r.application())
+		pass(5 * time.Second)
+		require.Len(t, r.logged("There are no credentials yet"), 1, "once for the same message")
+		require.Len(t, r.logged("level=WARN"), 1)
+		require.Contains(t, r.logged("level=WARN")[0], "kind=unreachable")
+
+		r.with(func() { r.down = failure.New(failure.NotFound, "no app grafana") })
+		pass(time.Minute)
+		require.Len(t, r.logged(`err="no app grafana"`), 1, "a new message is told at once")
+
+		r.with(func() { r.down = nil })
+		pass(2 * time.Minute)
+		r.with(func() { r.down = unreachable })
+		pass(25 * time.Minute)
+		valid := r.logged("still valid")
+		require.NotEmpty(t, valid)
+		require.Contains(t, valid[0], "left=40m")
+		require.Less(t, len(valid), 3)
+		require.Empty(t, r.logged("level=ERROR"))
+
+		pass(40 * time.Minute)
+		ended := r.logged("have ended and can't be renewed")
+		require.NotEmpty(t, ended)
+		require.Contains(t, ended[0], "level=ERROR")
+		require.Contains(t, ended[0], "ended_ago=")
+		stop()
+		require.NotContains(t, r.log.String(), "PRIVATE KEY")
+	})
+}
+
+func TestRenewNowCoalesces(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		r, began := newRig(t), time.Now()
+		out := r.application()
+		out.RenewNow("before the start")
+		stop := running(t, out)
+		require.Len(t, r.issued, 1, "the first renewal serves both")
+
+		pass(time.Minute)
+		r.with(func() { r.slow = 10 * time.Second })
+		for range 5 {
+			out.RenewNow("certificate authorities changed")
+		}
+		pass(5 * time.Second) // a renewal is under way
+		for range 5 {
+			out.RenewNow("SIGHUP")
+		}
+		pass(time.Minute)
+		require.Equal(t, []time.Duration{0, 70 * time.Second, 80 * time.Second}, r.attempts(began),
+			"one for what came before it began, one for what came meanwhile")
+		require.Equal(t, "certificate authorities changed", r.changes[1].Reason)
+		require.Equal(t, "SIGHUP", r.changes[2].Reason)
+
+		// The schedule counts from the last renewal.
+		pass(15 * time.Minute)
+		require.Len(t, r.issued, 3)
+		pass(10 * time.Minute)
+		require.Len(t, r.issued, 4)
+		stop()
+	})
+}
+
+func TestRetryNow(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		r := newRig(t)
+		out := r.application()
+		stop := running(t, out)
+		out.RetryNow("the cluster is back")
+		pass(time.Second)
+		require.Len(t, r.issued, 1, "nothing has failed")
+
+		r.with(func() { r.down = unreachable })
+		pass(24 * time.Minute)
+		before := len(r.issued)
+		r.with(func() { r.down = nil })
+		out.RetryNow("the cluster is back")
+		synctest.Wait()
+		require.Len(t, r.issued, before+1)
+		require.NoError(t, r.lastReport().Err)
+		stop()
+	})
+}
+
+func TestMailboxKeepsTheStrongerRequest(t *testing.T) {
+	m := newMailbox()
+	m.put(request{reason: "weak", onlyFailed: true})
+	m.put(request{reason: "strong"})
+	m.put(request{reason: "late", onlyFailed: true})
+	m.put(request{reason: "later"})
+	got, ok := m.take()
+	require.True(t, ok)
+	require.Equal(t, request{reason: "strong"}, got)
+	_, ok = m.take()
+	require.False(t, ok)
+	require.Empty(t, m.full)
+}
+
+func TestCappedLife(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		r, began := newRig(t), time.Now()
+		r.life = 15 * time.Minute
+		stop := running(t, r.application())
+		pass(31 * time.Minute)
+		stop()
+		require.Equal(t, []time.Duration{0, 10 * time.Minute, 20 * time.Minute, 30 * time.Minute}, r.attempts(began))
+		require.Len(t, r.logged("shorter life than was asked for"), 1)
+
+		// A restart finds that it isn't due, though shorter than configured.
+		stop = running(t, r.application())
+		stop()
+		require.Len(t, r.issued, 4)
+	})
+}
+
+func TestDestinationIsPreparedBeforeTheClusterIsAsked(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		r := newRig(t)
+		r.broken = failure.New(failure.Configuration, "the file system is read-only")
+		stop := running(t, r.application())
+		pass(time.Hour)
+		require.Empty(t, r.issued)
+		require.ErrorIs(t, r.lastReport().Err, r.broken)
+		r.with(func() { r.broken = nil })
+		pass(time.Minute)
+		require.Len(t, r.issued, 1)
+		stop()
+	})
+}
+
+func TestFailedWriteIsRetriedAndTellsNobody(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		r := newRig(t)
+		r.full = errors.New("no space left on device")
+		stop := running(t, r.application())
+		pass(10 * time.Second)
+		require.Empty(t, r.changes)
+		r.with(func() { r.full = nil })
+		pass(time.Minute)
+		require.Len(t, r.changes, 1)
+		stop()
+	})
+}
+
+func TestHangingClusterIsGivenUp(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		r := newRig(t)
+		r.slow = 24 * time.Hour
+		stop := running(t, r.application())
+		pass(attemptTimeout)
+		require.ErrorContains(t, r.lastReport().Err, "nothing came of it within 5m0s")
+		require.Equal(t, failure.Unreachable, failure.KindOf(r.lastReport().Err))
+		r.with(func() { r.slow = 0 })
+		pass(time.Minute)
+		require.NoError(t, r.lastReport().Err)
+		stop()
+	})
+}
+
+func TestStoppingIsNoFailure(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		r := newRig(t)
+		r.slow = 24 * time.Hour
+		stop := running(t, r.application())
+		stop()
+		require.Empty(t, r.reports)
+		require.Empty(t, r.log.String())
+	})
+}
+
+func TestWrongClockDoesNotSpin(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		r := newRig(t)
+		r.life = -time.Minute
+		stop := running(t, r.application())
+		pass(10 * time.Second)
+		stop()
+		require.Nil(t, r.set)
+		require.ErrorContains(t, r.lastReport().Err, "set the clock of this host")
+		require.Less(t, len(r.issued), 6)
+	})
+}
+
+func TestOnce(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		r := newRig(t)
+		require.NoError(t, r.application().Once(t.Context()))
+		require.NoError(t, r.application().Once(t.Context()), "due or not")
+		require.Len(t, r.issued, 2)
+		require.Len(t, r.changes, 2)
+
+		good := r.set
+		r.down = unreachable
+		require.ErrorIs(t, r.application().Once(t.Context()), unreachable)
+		require.Equal(t, good, r.set)
+		require.Len(t, r.issued, 3, "one attempt")
+		require.Zero(t, r.lastReport().Next)
+		require.Empty(t, r.logged("retry_in"))
+
+		ctx, cancel := context.WithCancel(t.Context())
+		cancel()
+		require.ErrorIs(t, r.application().Once(ctx), context.Canceled)
+	})
+}
+
+func TestIdentity(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		r, began := newRig(t), time.Now()
+		deps := r.dependencies()
+		deps.DirectoryPath = "/opt/machine-id"
+		start := func(leaf string) (stop func()) {
+			out, err := NewIdentity(IdentityOptions{Cluster: leaf}, deps)
+			require.NoError(t, err)
+			return running(t, out)
+		}
+		start("")()
+		require.Contains(t, string(r.set["ssh_config"]), "/opt/machine-id/known_hosts")
+		pass(time.Minute)
+		start("")()
+		require.Equal(t, []time.Duration{0}, r.attempts(began))
+		start("leaf.test")()
+		require.Equal(t, []time.Duration{0, time.Minute}, r.attempts(began))
+		start("leaf.test")()
+		require.Len(t, r.issued, 2)
+	})
+}
+
+func TestOwnTimes(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		r, began := newRig(t), time.Now()
+		out, err := NewApplication(ApplicationOptions{AppName: "grafana", CommonOptions: CommonOptions{
+			CredentialTTL: 2 * time.Hour, RenewalInterval: 30 * time.Minute,
+		}}, r.dependencies())
+		require.NoError(t, err)
+		require.NoError(t, out.Once(t.Context()))
+		require.Equal(t, []cluster.CertRequest{{TTL: 2 * time.Hour}}, r.requests)
+		require.Equal(t, 30*time.Minute, r.lastReport().Next.Sub(began))
+	})
+}
+
+func TestConstructorsRefuseWhatCanNotWork(t *testing.T) {
+	r := newRig(t)
+	_, err := NewApplication(ApplicationOptions{}, r.dependencies())
+	require.ErrorContains(t, err, "app_name")
+	_, err = NewIdentity(IdentityOptions{}, Dependencies{})
+	require.ErrorContains(t, err, "an output needs an issuer")
+	deps := r.dependencies()
+	deps.TTL = 0
+	_, err = NewIdentity(IdentityOptions{}, deps)
+	require.ErrorContains(t, err, "an output needs a TTL")
+	deps = r.dependencies()
+	deps.DirectoryPath = "relative"
+	_, err = NewIdentity(IdentityOptions{}, deps)
+	require.ErrorContains(t, err, "must be absolute")
+}
