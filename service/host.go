@@ -26,7 +26,8 @@ type Host struct {
 	// mu protects the following.
 	mu      sync.Mutex
 	members []*member
-	running bool
+	// done is the Done channel of Run's context; nil while Run isn't running.
+	done <-chan struct{}
 }
 
 // member is one service in the host's care.
@@ -78,8 +79,8 @@ func (h *Host) Add(s Service, options ...AddOption) error {
 // After the cancellation they have StopTimeout in all; Run returns an error
 // that names those that haven't stopped by then, and else nil.
 func (h *Host) Run(ctx context.Context) error {
-	members := h.start()
-	defer h.stop()
+	members := h.start(ctx.Done())
+	defer h.start(nil)
 	for _, m := range members {
 		go func() {
 			defer close(m.ended)
@@ -90,17 +91,11 @@ func (h *Host) Run(ctx context.Context) error {
 	return h.await(ctx, members)
 }
 
-func (h *Host) start() []*member {
+func (h *Host) start(done <-chan struct{}) []*member {
 	h.mu.Lock()
 	defer h.mu.Unlock()
-	h.running = true
+	h.done = done
 	return h.members
-}
-
-func (h *Host) stop() {
-	h.mu.Lock()
-	defer h.mu.Unlock()
-	h.running = false
 }
 
 // await waits for the members' goroutines. Go can't end a goroutine from
@@ -111,18 +106,14 @@ func (h *Host) await(ctx context.Context, members []*member) error {
 	late := false
 	var stuck []string
 	for _, m := range members {
-		if late {
+		if !late {
 			select {
 			case <-m.ended:
-			default:
-				stuck = append(stuck, m.Name())
+			case <-timer.C:
+				late = true
 			}
-			continue
 		}
-		select {
-		case <-m.ended:
-		case <-timer.C:
-			late = true
+		if !closed(m.ended) {
 			stuck = append(stuck, m.Name())
 		}
 	}
@@ -164,10 +155,24 @@ func (h *Host) renew(m *member, reason string) {
 func (h *Host) Alive() error {
 	h.mu.Lock()
 	defer h.mu.Unlock()
-	if !h.running {
+	if h.done == nil {
 		return failure.New(failure.Other, "the services aren't being run")
 	}
+	for _, m := range h.members {
+		if closed(m.ended) && !closed(h.done) {
+			return failure.New(failure.Other, "%s isn't looked after any more", m.Name())
+		}
+	}
 	return nil
+}
+
+func closed(channel <-chan struct{}) bool {
+	select {
+	case <-channel:
+		return true
+	default:
+		return false
+	}
 }
 
 // reporterOf returns the member's reporter, or nil.
