@@ -56,10 +56,19 @@ func NewLogger(w io.Writer, format string, debug bool, journalStream string) *sl
 
 // plainError replaces an error by its sentence.
 func plainError(attr slog.Attr) slog.Attr {
-	if err, ok := attr.Value.Any().(error); ok && err != nil {
+	if err := errorOf(attr); err != nil {
 		return slog.String(attr.Key, sentence(err))
 	}
 	return attr
+}
+
+// errorOf returns the error that is an attribute's value, or nil.
+func errorOf(attr slog.Attr) error {
+	if attr.Value.Kind() != slog.KindAny {
+		return nil
+	}
+	err, _ := attr.Value.Any().(error)
+	return err
 }
 
 // handler adds causes, and tells the writer each line's level.
@@ -100,7 +109,7 @@ func (h *handler) WithGroup(name string) slog.Handler {
 func withCauses(record slog.Record) slog.Record {
 	text := ""
 	record.Attrs(func(attr slog.Attr) bool {
-		if err, ok := attr.Value.Any().(error); ok && err != nil {
+		if err := errorOf(attr); err != nil {
 			text = causes(err)
 		}
 		return text == ""
