@@ -1,18 +1,42 @@
+// Command rollcall is a Machine ID agent for Teleport: it joins a cluster as a
+// bot, keeps its identity fresh, and writes credentials for programs.
 package main
 
 import (
-	_ "github.com/coreos/go-systemd/v22/daemon"
-	_ "github.com/gravitational/teleport/api/client"
-	_ "github.com/gravitational/trace"
-	_ "github.com/prometheus/client_golang/prometheus/promhttp"
-	_ "github.com/spf13/cobra"
-	_ "github.com/stretchr/testify/require"
-	_ "go.uber.org/goleak"
-	_ "golang.org/x/crypto/ssh"
-	_ "golang.org/x/sync/errgroup"
-	_ "golang.org/x/sys/unix"
-	_ "gopkg.in/yaml.v3"
-	_ "github.com/google/go-cmp/cmp"
+	"context"
+	"fmt"
+	"io"
+	"os"
+	"syscall"
 )
 
-func main() {}
+func main() {
+	// Whatever this process makes is nobody else's, even where a mode is
+	// forgotten.
+	syscall.Umask(0o077)
+	os.Exit(run(context.Background(), os.Args[1:], environment{Getenv: os.Getenv, Stdout: os.Stdout, Stderr: os.Stderr}))
+}
+
+// environment is the process's surroundings, passed in so that tests can have
+// their own.
+type environment struct {
+	Getenv         func(string) string
+	Stdout, Stderr io.Writer
+}
+
+// run parses the arguments, does what they say and returns the exit code.
+func run(ctx context.Context, args []string, env environment) int {
+	root := newRootCommand(env)
+	root.SetArgs(args)
+	root.SetOut(env.Stdout)
+	root.SetErr(env.Stderr)
+	err := root.ExecuteContext(ctx)
+	if err == nil {
+		return exitOK
+	}
+	var shown *shownError
+	if !asShown(err, &shown) {
+		fmt.Fprintln(env.Stderr, "rollcall:", err)
+	}
+	return exitCode(err)
+}

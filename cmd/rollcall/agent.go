@@ -1,0 +1,305 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"log/slog"
+	"math/rand/v2"
+	"path/filepath"
+	"sync"
+	"time"
+
+	"github.com/gravitational/trace"
+
+	"rollcall/cluster"
+	"rollcall/config"
+	"rollcall/destination"
+	"rollcall/diagnostics"
+	"rollcall/failure"
+	"rollcall/identity"
+	"rollcall/internal/version"
+	"rollcall/outputs"
+	"rollcall/service"
+	"rollcall/systemd"
+)
+
+// agent is everything that one process hosts, put together.
+type agent struct {
+	cfg      *config.Config
+	log      *slog.Logger
+	board    *diagnostics.Board
+	host     *service.Host
+	bot      *cluster.Bot
+	issuer   *cluster.Issuer
+	keeper   *identity.Keeper
+	store    identity.Store
+	notifier *systemd.Notifier
+	retriers []retrier
+	renewers []service.Renewer
+	closers  []func()
+
+	// fail ends the agent with an error; set by run.
+	fail context.CancelCauseFunc
+}
+
+// fatalError tells the end of the agent's work by its own failure from the end
+// by a signal.
+type fatalError struct{ error }
+
+// vital is the keeper as a service whose failure ends the agent: without an
+// identity, and with no hope of one, nothing else can work.
+type vital struct {
+	*identity.Keeper
+	agent *agent
+}
+
+// Run keeps the identity until ctx ends.
+func (v vital) Run(ctx context.Context) error {
+	if err := v.Keeper.Run(ctx); err != nil {
+		v.agent.fail(&fatalError{err})
+	}
+	return nil
+}
+
+// retrier is an output that can be told that the cluster is back.
+type retrier interface{ RetryNow(reason string) }
+
+// newAgent opens the storage and builds every service. Nothing is asked of the
+// cluster.
+func newAgent(cfg *config.Config, log *slog.Logger, env environment) (*agent, error) {
+	a := &agent{
+		cfg:      cfg,
+		log:      log,
+		board:    diagnostics.NewBoard(time.Now),
+		notifier: systemd.NewNotifier(env.Getenv, log),
+	}
+	a.host = service.NewHost(log, func(name string) diagnostics.Reporter { return a.board.Reporter(name, "") })
+	if err := a.build(env); err != nil {
+		a.close()
+		return nil, trace.Wrap(err)
+	}
+	return a, nil
+}
+
+func (a *agent) build(env environment) error {
+	if err := a.openStore(); err != nil {
+		return trace.Wrap(err)
+	}
+	opts := a.cfg.Cluster
+	opts.CAPins, opts.CAPath = a.cfg.Onboarding.CAPins, a.cfg.Onboarding.CAPath
+	a.bot = cluster.NewBot(cluster.New(opts, a.log), a.log)
+	a.closers = append(a.closers, a.bot.Close)
+	if err := a.buildKeeper(env); err != nil {
+		return trace.Wrap(err)
+	}
+	a.issuer = cluster.NewIssuer(a.bot, a.keeper, opts, a.log)
+	a.closers = append(a.closers, a.issuer.Close)
+	for _, out := range a.cfg.Outputs {
+		if err := a.addOutput(out); err != nil {
+			return trace.Wrap(err, "output %s", out.Name)
+		}
+	}
+	if a.cfg.Oneshot {
+		return nil
+	}
+	return trace.Wrap(a.addBackground())
+}
+
+// openStore opens the bot's own storage, and takes over what the official agent
+// left there.
+func (a *agent) openStore() error {
+	if a.cfg.Storage.Type == destination.TypeMemory {
+		a.store = identity.NewMemory()
+		return nil
+	}
+	dir, err := identity.OpenDirectory(a.cfg.Storage.Directory.Path, a.log)
+	if err != nil {
+		return trace.Wrap(err)
+	}
+	a.store = dir
+	a.closers = append(a.closers, func() { _ = dir.Close() })
+	backup, err := dir.Import()
+	if err != nil {
+		return trace.Wrap(err)
+	}
+	if backup != "" {
+		a.log.Info("The official agent's identity was imported; its files are kept.",
+			"storage", dir.String(), "backup", filepath.Join(a.cfg.Storage.Directory.Path, backup))
+	}
+	return nil
+}
+
+func (a *agent) buildKeeper(env environment) error {
+	keeper, err := identity.NewKeeper(identity.Options{
+		Joiner: a.bot,
+		Store:  a.store,
+		Tokens: identity.TokenSource{
+			Options:    a.cfg.Onboarding,
+			Credential: systemd.NewCredentials(env.Getenv).Credential,
+			Getenv:     env.Getenv,
+		},
+		Method:    a.cfg.Onboarding.JoinMethod,
+		TTL:       a.cfg.CredentialTTL,
+		Interval:  a.cfg.RenewalInterval,
+		Reporter:  a.board.Reporter("identity", "identity"),
+		Log:       a.log,
+		Jitter:    rand.Float64,
+		OnRenewed: func(*cluster.Credentials) { a.retryOutputs() },
+	})
+	if err != nil {
+		return trace.Wrap(err)
+	}
+	a.keeper = keeper
+	return trace.Wrap(a.host.Add(vital{Keeper: keeper, agent: a}, service.First))
+}
+
+// retryOutputs wakes outputs that wait after a failure: the cluster has just
+// answered.
+func (a *agent) retryOutputs() {
+	for _, r := range a.retriers {
+		r.RetryNow("the cluster answers again")
+	}
+}
+
+func (a *agent) addOutput(out config.Output) error {
+	place, err := a.place(out.Destination)
+	if err != nil {
+		return trace.Wrap(err)
+	}
+	deps := outputs.Dependencies{
+		Issuer:      a.issuer,
+		Destination: place,
+		Reporter:    a.board.Reporter(out.Common.Name, out.Type),
+		Log:         a.log,
+		TTL:         a.cfg.CredentialTTL,
+		Interval:    a.cfg.RenewalInterval,
+	}
+	if out.Destination.Directory != nil {
+		if deps.DirectoryPath, err = filepath.Abs(out.Destination.Directory.Path); err != nil {
+			return trace.Wrap(err)
+		}
+	}
+	built, err := buildOutput(out.Options, deps)
+	if err != nil {
+		return trace.Wrap(err)
+	}
+	a.retriers = append(a.retriers, built)
+	a.renewers = append(a.renewers, built)
+	return trace.Wrap(a.host.Add(built))
+}
+
+// output is what every kind of output is to the agent.
+type output interface {
+	service.Service
+	service.Oncer
+	service.Renewer
+	retrier
+}
+
+// buildOutput is the table of output types.
+func buildOutput(options any, deps outputs.Dependencies) (output, error) {
+	switch opts := options.(type) {
+	case *outputs.ApplicationOptions:
+		return outputs.NewApplication(*opts, deps)
+	case *outputs.IdentityOptions:
+		return outputs.NewIdentity(*opts, deps)
+	default:
+		return nil, failure.New(failure.Configuration, "this build has no output for %T", options)
+	}
+}
+
+// place is the table of destination types.
+func (a *agent) place(d config.Destination) (destination.Destination, error) {
+	switch d.Type {
+	case destination.TypeDirectory:
+		return destination.NewDirectory(*d.Directory, a.log)
+	case destination.TypeMemory:
+		return destination.NewMemory(), nil
+	case destination.TypeNop:
+		return destination.NewNop(), nil
+	default:
+		return nil, failure.New(failure.Configuration, "this build has no destination %q", d.Type)
+	}
+}
+
+// addBackground adds what only a long-running agent has.
+func (a *agent) addBackground() error {
+	follower := identity.NewFollower(a.bot, a.keeper, a.followRotation, a.log)
+	heart := identity.NewHeart(a.bot, a.keeper, cluster.Heartbeat{
+		Version:    version.Version(),
+		Hostname:   hostname(),
+		JoinMethod: a.cfg.Onboarding.JoinMethod,
+	}, a.log)
+	for _, s := range []service.Service{follower, heart} {
+		if err := a.host.Add(s, service.Unreported); err != nil {
+			return trace.Wrap(err)
+		}
+	}
+	if a.cfg.DiagAddr == "" {
+		return nil
+	}
+	build := version.Read()
+	server := diagnostics.NewServer(diagnostics.ServerOptions{
+		Addr:     a.cfg.DiagAddr,
+		Board:    a.board,
+		Registry: diagnostics.NewRegistry(a.board, diagnostics.Build{Version: build.Version, Commit: build.Commit, GoVersion: build.Go}),
+		Log:      a.log,
+		Pprof:    a.cfg.Debug,
+	})
+	return trace.Wrap(a.host.Add(server, service.Unreported))
+}
+
+// rotationWait bounds the wait for a new identity after a rotation step. The
+// outputs are renewed all the same: with the old one they get at least the new
+// authorities.
+const rotationWait = time.Minute
+
+// followRotation renews the identity and then, with it, every output.
+func (a *agent) followRotation(ctx context.Context) {
+	changed := a.keeper.Changed()
+	a.keeper.RenewNow("certificate authorities changed")
+	timer := time.NewTimer(rotationWait)
+	defer timer.Stop()
+	select {
+	case <-changed:
+	case <-timer.C:
+	case <-ctx.Done():
+		return
+	}
+	a.issuer.Reset()
+	for _, r := range a.renewers {
+		r.RenewNow("certificate authorities changed")
+	}
+}
+
+// run hosts everything until ctx ends, or until the bot can't get an identity.
+func (a *agent) run(ctx context.Context) error {
+	ctx, cancel := context.WithCancelCause(ctx)
+	defer cancel(nil)
+	a.fail = cancel
+	var background sync.WaitGroup
+	background.Go(func() { renewOnSignal(ctx, a.host.RenewAll) })
+	background.Go(func() { a.notifier.Run(ctx, a.host.Alive) })
+	a.notifier.Ready("running")
+
+	err := a.host.Run(ctx)
+	a.notifier.Stopping()
+	cancel(nil) // a no-op if ctx has ended, which is what ends Run
+	background.Wait()
+	var fatal *fatalError
+	if errors.As(context.Cause(ctx), &fatal) {
+		return fatal.error
+	}
+	if err == nil {
+		a.log.Info("rollcall stopped.")
+	}
+	return trace.Wrap(err)
+}
+
+// close gives back what newAgent opened, in reverse order.
+func (a *agent) close() {
+	for i := len(a.closers) - 1; i >= 0; i-- {
+		a.closers[i]()
+	}
+	a.closers = nil
+}
