@@ -12,13 +12,20 @@ import (
 	"rollcall/cluster"
 	"rollcall/destination"
 	"rollcall/failure"
+	"rollcall/outputs"
 )
 
 const credentialPrefix = "credential:"
 
-// validator is what a room's options may bring: Validate returns one
-// failure.FieldError, several joined ones, or nil. It touches no disk.
+// validator is what a room's options bring: Validate returns one
+// failure.FieldError, several joined ones, or nil. It may fill in the room's
+// defaults, and touches no disk.
 type validator interface{ Validate() error }
+
+var (
+	_ validator = (*outputs.ApplicationOptions)(nil)
+	_ validator = (*outputs.IdentityOptions)(nil)
+)
 
 // Check fills in the defaults and reports, as Errors, everything that makes no
 // sense, with what Parse found. After nil the configuration is complete.
@@ -35,10 +42,9 @@ func (c *Config) Check() error {
 	c.nameOutputs()
 	c.checkOutputs()
 	c.checkDiagnostics()
+	c.checkLogFormat()
 	c.checkFIPS()
 	c.Cluster.CAPins, c.Cluster.CAPath = c.Onboarding.CAPins, c.Onboarding.CAPath
-	c.room("", &c.Cluster)
-	c.room("onboarding", &c.Onboarding)
 	return c.problems.asError()
 }
 
@@ -131,6 +137,10 @@ func (c *Config) checkDiagnostics() {
 		c.fail("diag_addr", fmt.Sprintf("diag_addr must be host:port, not %q", short(c.DiagAddr)),
 			"for example 127.0.0.1:3001")
 	}
+}
+
+// checkLogFormat sees what a flag says too, which the decoder doesn't.
+func (c *Config) checkLogFormat() {
 	formats := []string{string(LogFormatText), string(LogFormatJSON)}
 	if c.LogFormat != LogFormatText && c.LogFormat != LogFormatJSON {
 		c.fail("log_format", fmt.Sprintf("log_format must be text or json, not %q", short(string(c.LogFormat))),
@@ -159,7 +169,9 @@ func (c *Config) checkOutputs() {
 		case out.Destination.Directory != nil:
 			c.room(path, out.Destination.Directory)
 		}
-		c.room(out.Path, out.Options)
+		if options, ok := out.Options.(validator); ok {
+			c.room(out.Path, options)
+		}
 	}
 	if c.Storage.Type == destination.TypeDirectory {
 		c.room("storage", c.Storage.Directory)
@@ -167,21 +179,14 @@ func (c *Config) checkOutputs() {
 }
 
 // room reports what a room says of its own options, which stand at path.
-func (c *Config) room(path string, options any) {
-	v, ok := options.(validator)
-	if !ok {
-		return
-	}
-	for _, err := range flatten(v.Validate()) {
+func (c *Config) room(path string, options validator) {
+	for _, err := range flatten(options.Validate()) {
 		var wrong *failure.FieldError
 		if !errors.As(err, &wrong) {
 			c.fail(path, err.Error(), "")
 			continue
 		}
 		field := joinPath(path, wrong.Field)
-		if path == "" && (strings.HasPrefix(wrong.Field, "ca_pins") || wrong.Field == "ca_path") {
-			field = joinPath("onboarding", wrong.Field)
-		}
 		c.fail(field, field+": "+wrong.Message, "")
 	}
 }
