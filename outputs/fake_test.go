@@ -185,3 +185,31 @@ func (l *locked) Write(p []byte) (int, error) {
 	defer l.rig.mu.Unlock()
 	return l.rig.log.Write(p)
 }
+
+// count returns how often the cluster was asked.
+func (r *rig) count() int {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return len(r.issued)
+}
+
+// place returns what the destination holds.
+func (r *rig) place() destination.Set {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return r.set
+}
+
+// told returns what AfterWrite was called with.
+func (r *rig) told() []Change {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return slices.Clone(r.changes)
+}
+
+// everything returns the whole log.
+func (r *rig) everything() string {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return r.log.String()
+}

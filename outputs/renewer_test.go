@@ -58,10 +58,10 @@ func TestRenewsEachInterval(t *testing.T) {
 		require.WithinDuration(t, began.Add(80*time.Minute), last.Next, time.Second)
 		require.Equal(t, Change{
 			Output: "application-grafana", Type: "application", Destination: "test memory",
-			Files: r.changes[0].Files, NotAfter: r.changes[0].NotAfter, Reason: "nothing is there yet",
-		}, r.changes[0])
-		require.Contains(t, r.changes[0].Files, "tlscert")
-		require.Equal(t, "due", r.changes[3].Reason)
+			Files: r.told()[0].Files, NotAfter: r.told()[0].NotAfter, Reason: "nothing is there yet",
+		}, r.told()[0])
+		require.Contains(t, r.told()[0].Files, "tlscert")
+		require.Equal(t, "due", r.told()[3].Reason)
 	})
 }
 
@@ -120,9 +120,9 @@ func TestConfigurationChangeRenewsAtStart(t *testing.T) {
 		require.NoError(t, err)
 		stop = running(t, changed)
 		stop()
-		require.Len(t, r.issued, 2)
+		require.Equal(t, 2, r.count())
 		require.Equal(t, []string{"access"}, r.requests[1].Roles)
-		require.Equal(t, `the certificate there is for application "grafana"`, r.changes[1].Reason)
+		require.Equal(t, `the certificate there is for application "grafana"`, r.told()[1].Reason)
 	})
 }
 
@@ -148,7 +148,7 @@ func TestRetriesForEverAndKeepsWhatIsThere(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		r := newRig(t)
 		stop := running(t, r.application())
-		good := r.set
+		good := r.place()
 		r.with(func() { r.down, r.issued = unreachable, nil })
 		pass(20 * time.Minute)
 		began := time.Now() // the first failure
@@ -161,23 +161,23 @@ func TestRetriesForEverAndKeepsWhatIsThere(t *testing.T) {
 		require.ErrorIs(t, report.Err, unreachable)
 		require.WithinDuration(t, began.Add(40*time.Minute), report.NotAfter, time.Second, "the old certificate's")
 		require.True(t, report.Next.After(time.Now()))
-		require.Equal(t, good, r.set, "the old set stays")
+		require.Equal(t, good, r.place(), "the old set stays")
 
 		// A certificate about to end is fought for.
 		pass(36 * time.Minute)
-		before := len(r.issued)
+		before := r.count()
 		pass(55 * time.Second)
-		require.Greater(t, len(r.issued)-before, 5)
+		require.Greater(t, r.count()-before, 5)
 
 		// Hours later it still tries, at least once a minute, and recovers.
 		pass(10 * time.Hour)
-		before = len(r.issued)
+		before = r.count()
 		pass(10 * time.Minute)
-		require.Greater(t, len(r.issued)-before, 10)
-		require.Equal(t, good, r.set)
+		require.Greater(t, r.count()-before, 10)
+		require.Equal(t, good, r.place())
 		r.with(func() { r.down = nil })
 		pass(time.Minute)
-		require.NotEqual(t, good, r.set)
+		require.NotEqual(t, good, r.place())
 		require.NoError(t, r.lastReport().Err)
 		stop()
 	})
@@ -213,7 +213,7 @@ func TestLogOfAnOutage(t *testing.T) {
 		require.Contains(t, ended[0], "level=ERROR")
 		require.Contains(t, ended[0], "ended_ago=")
 		stop()
-		require.NotContains(t, r.log.String(), "PRIVATE KEY")
+		require.NotContains(t, r.everything(), "PRIVATE KEY")
 	})
 }
 
@@ -223,7 +223,7 @@ func TestRenewNowCoalesces(t *testing.T) {
 		out := r.application()
 		out.RenewNow("before the start")
 		stop := running(t, out)
-		require.Len(t, r.issued, 1, "the first renewal serves both")
+		require.Equal(t, 1, r.count(), "the first renewal serves both")
 
 		pass(time.Minute)
 		r.with(func() { r.slow = 10 * time.Second })
@@ -237,14 +237,14 @@ func TestRenewNowCoalesces(t *testing.T) {
 		pass(time.Minute)
 		require.Equal(t, []time.Duration{0, 70 * time.Second, 80 * time.Second}, r.attempts(began),
 			"one for what came before it began, one for what came meanwhile")
-		require.Equal(t, "certificate authorities changed", r.changes[1].Reason)
-		require.Equal(t, "SIGHUP", r.changes[2].Reason)
+		require.Equal(t, "certificate authorities changed", r.told()[1].Reason)
+		require.Equal(t, "SIGHUP", r.told()[2].Reason)
 
 		// The schedule counts from the last renewal.
 		pass(15 * time.Minute)
-		require.Len(t, r.issued, 3)
+		require.Equal(t, 3, r.count())
 		pass(10 * time.Minute)
-		require.Len(t, r.issued, 4)
+		require.Equal(t, 4, r.count())
 		stop()
 	})
 }
@@ -256,15 +256,15 @@ func TestRetryNow(t *testing.T) {
 		stop := running(t, out)
 		out.RetryNow("the cluster is back")
 		pass(time.Second)
-		require.Len(t, r.issued, 1, "nothing has failed")
+		require.Equal(t, 1, r.count(), "nothing has failed")
 
 		r.with(func() { r.down = unreachable })
 		pass(24 * time.Minute)
-		before := len(r.issued)
+		before := r.count()
 		r.with(func() { r.down = nil })
 		out.RetryNow("the cluster is back")
 		synctest.Wait()
-		require.Len(t, r.issued, before+1)
+		require.Equal(t, before+1, r.count())
 		require.NoError(t, r.lastReport().Err)
 		stop()
 	})
@@ -297,7 +297,7 @@ func TestCappedLife(t *testing.T) {
 		// A restart finds that it isn't due, though shorter than configured.
 		stop = running(t, r.application())
 		stop()
-		require.Len(t, r.issued, 4)
+		require.Equal(t, 4, r.count())
 	})
 }
 
@@ -307,11 +307,11 @@ func TestDestinationIsPreparedBeforeTheClusterIsAsked(t *testing.T) {
 		r.broken = failure.New(failure.Configuration, "the file system is read-only")
 		stop := running(t, r.application())
 		pass(time.Hour)
-		require.Empty(t, r.issued)
+		require.Zero(t, r.count())
 		require.ErrorIs(t, r.lastReport().Err, r.broken)
 		r.with(func() { r.broken = nil })
 		pass(time.Minute)
-		require.Len(t, r.issued, 1)
+		require.Equal(t, 1, r.count())
 		stop()
 	})
 }
@@ -322,10 +322,10 @@ func TestFailedWriteIsRetriedAndTellsNobody(t *testing.T) {
 		r.full = errors.New("no space left on device")
 		stop := running(t, r.application())
 		pass(10 * time.Second)
-		require.Empty(t, r.changes)
+		require.Empty(t, r.told())
 		r.with(func() { r.full = nil })
 		pass(time.Minute)
-		require.Len(t, r.changes, 1)
+		require.Len(t, r.told(), 1)
 		stop()
 	})
 }
@@ -352,7 +352,7 @@ func TestStoppingIsNoFailure(t *testing.T) {
 		stop := running(t, r.application())
 		stop()
 		require.Empty(t, r.reports)
-		require.Empty(t, r.log.String())
+		require.Empty(t, r.everything())
 	})
 }
 
@@ -363,9 +363,9 @@ func TestWrongClockDoesNotSpin(t *testing.T) {
 		stop := running(t, r.application())
 		pass(10 * time.Second)
 		stop()
-		require.Nil(t, r.set)
+		require.Nil(t, r.place())
 		require.ErrorContains(t, r.lastReport().Err, "set the clock of this host")
-		require.Less(t, len(r.issued), 6)
+		require.Less(t, r.count(), 6)
 	})
 }
 
@@ -374,14 +374,14 @@ func TestOnce(t *testing.T) {
 		r := newRig(t)
 		require.NoError(t, r.application().Once(t.Context()))
 		require.NoError(t, r.application().Once(t.Context()), "due or not")
-		require.Len(t, r.issued, 2)
-		require.Len(t, r.changes, 2)
+		require.Equal(t, 2, r.count())
+		require.Len(t, r.told(), 2)
 
-		good := r.set
+		good := r.place()
 		r.down = unreachable
 		require.ErrorIs(t, r.application().Once(t.Context()), unreachable)
-		require.Equal(t, good, r.set)
-		require.Len(t, r.issued, 3, "one attempt")
+		require.Equal(t, good, r.place())
+		require.Equal(t, 3, r.count(), "one attempt")
 		require.Zero(t, r.lastReport().Next)
 		require.Empty(t, r.logged("retry_in"))
 
@@ -402,14 +402,14 @@ func TestIdentity(t *testing.T) {
 			return running(t, out)
 		}
 		start("")()
-		require.Contains(t, string(r.set["ssh_config"]), "/opt/machine-id/known_hosts")
+		require.Contains(t, string(r.place()["ssh_config"]), "/opt/machine-id/known_hosts")
 		pass(time.Minute)
 		start("")()
 		require.Equal(t, []time.Duration{0}, r.attempts(began))
 		start("leaf.test")()
 		require.Equal(t, []time.Duration{0, time.Minute}, r.attempts(began))
 		start("leaf.test")()
-		require.Len(t, r.issued, 2)
+		require.Equal(t, 2, r.count())
 	})
 }
 
