@@ -1,5 +1,35 @@
 // Package destination knows how to put a set of files somewhere, whole or not
 // at all. It doesn't know what the files mean.
+//
+// # How programs read a directory
+//
+// With `update: set` (the default) a directory looks like a Kubernetes volume:
+//
+//	..2026_11_21T06_30_00.123456789/   the set before this one
+//	..2026_11_21T06_50_00.987654321/   the set: files 0600, directory 0700
+//	..data -> ..2026_11_21T06_50_00.987654321
+//	key -> ..data/key
+//	tlscert -> ..data/tlscert
+//
+// A set is published by replacing the one link ..data. No file is ever
+// half-written, at whatever moment one looks. A program that needs several
+// files of the same set has two ways to get them:
+//
+//   - Open DIRECTORY/..data once, and open the files through that descriptor
+//     (openat, or Go's os.Root). All are of one set, even if the next one is
+//     published in between: the set before the current one stays until the swap
+//     after. A program that holds the descriptor longer starts again on ENOENT.
+//   - Watch the directory (inotify: IN_MOVED_TO of "..data") and load
+//     everything again whenever it moves. A load that spans a swap is followed
+//     by an event, and so by another load.
+//
+// A program that opens two names one after the other, without either, can see
+// two sets for some microseconds. A single file that holds everything (the
+// output's `identity`) has no such gap.
+//
+// With `update: file` each file is replaced whole, by rename, all of them in a
+// row and private keys first; with `update: in-place` the existing files are
+// overwritten, and a reader can see one half-written.
 package destination
 
 import "context"
@@ -14,7 +44,8 @@ type Result struct {
 	// Changed is false if the destination held this very set already; nothing
 	// was written then.
 	Changed bool
-	// Files are the names that were added, changed or removed, sorted.
+	// Files are the names that were added, changed or removed, sorted. It may
+	// be empty after a change of layout alone.
 	Files []string
 }
 

@@ -1,5 +1,12 @@
 package destination
 
+import (
+	"errors"
+	"strings"
+
+	"rollcall/failure"
+)
+
 // Type names as the configuration has them.
 const (
 	TypeDirectory        = "directory"
@@ -63,4 +70,51 @@ type DirectoryOptions struct {
 	Readers []Reader `yaml:"readers,omitempty"`
 	// Update is set (default), file or in-place.
 	Update UpdateMode `yaml:"update,omitempty"`
+}
+
+// SetDefaults fills in what isn't given.
+func (o *DirectoryOptions) SetDefaults() {
+	if o.Symlinks == "" {
+		o.Symlinks = SymlinksTrySecure
+	}
+	if o.ACLs == "" {
+		o.ACLs = ACLTry
+	}
+	if o.Update == "" {
+		o.Update = UpdateSet
+	}
+}
+
+// Validate fills in the defaults and returns a failure.FieldError for each
+// field that can't work, joined. It touches no disk.
+func (o *DirectoryOptions) Validate() error {
+	o.SetDefaults()
+	var errs []error
+	if o.Path == "" {
+		errs = append(errs, failure.Field("path", "is required: give the directory that the files go to"))
+	}
+	if strings.ContainsFunc(o.Path, isControl) {
+		errs = append(errs, failure.Field("path", "holds a control character"))
+	}
+	switch o.Symlinks {
+	case SymlinksSecure, SymlinksTrySecure, SymlinksInsecure:
+	default:
+		errs = append(errs, failure.Field("symlinks", "is %q: use %s, %s or %s", o.Symlinks, SymlinksSecure, SymlinksTrySecure, SymlinksInsecure))
+	}
+	switch o.ACLs {
+	case ACLTry, ACLOff:
+	case ACLRequired:
+		errs = append(errs, failure.Field("acls", "%s isn't built yet: use %s or %s; files are readable by their owner alone", ACLRequired, ACLTry, ACLOff))
+	default:
+		errs = append(errs, failure.Field("acls", "is %q: use %s, %s or %s", o.ACLs, ACLTry, ACLRequired, ACLOff))
+	}
+	if len(o.Readers) > 0 {
+		errs = append(errs, failure.Field("readers", "isn't built yet: run rollcall as the user that reads the files, and leave readers out"))
+	}
+	switch o.Update {
+	case UpdateSet, UpdateFile, UpdateInPlace:
+	default:
+		errs = append(errs, failure.Field("update", "is %q: use %s, %s or %s", o.Update, UpdateSet, UpdateFile, UpdateInPlace))
+	}
+	return errors.Join(errs...)
 }

@@ -1,0 +1,52 @@
+package destination
+
+import (
+	"context"
+	"errors"
+	"os"
+	"time"
+
+	"github.com/gravitational/trace"
+	"golang.org/x/sys/unix"
+
+	"rollcall/failure"
+)
+
+// lock takes the directory's lock, which is given back by closing the file, or
+// by the process's end.
+func (d *Dir) lock(ctx context.Context) (*os.File, error) {
+	f, err := d.open(lockName, unix.O_RDWR|unix.O_CREAT|unix.O_NOFOLLOW|unix.O_NONBLOCK|unix.O_CLOEXEC, fileMode)
+	if errors.Is(err, unix.ELOOP) {
+		return nil, planted(d.join(lockName), "is a symbolic link")
+	}
+	if err != nil {
+		return nil, err
+	}
+	if err := waitLock(ctx, f); err != nil {
+		f.Close()
+		if errors.Is(err, unix.EWOULDBLOCK) {
+			return nil, failure.Wrap(failure.Transient, err,
+				"another process has been writing to %s for %v: stop it, or give each agent a directory of its own", d.path, lockWait)
+		}
+		return nil, err
+	}
+	return f, nil
+}
+
+func waitLock(ctx context.Context, f *os.File) error {
+	deadline := time.Now().Add(lockWait)
+	for {
+		err := unix.Flock(int(f.Fd()), unix.LOCK_EX|unix.LOCK_NB)
+		if err == nil || !errors.Is(err, unix.EWOULDBLOCK) && !errors.Is(err, unix.EINTR) {
+			return os.NewSyscallError("flock", err)
+		}
+		if time.Now().After(deadline) {
+			return err
+		}
+		select {
+		case <-ctx.Done():
+			return trace.Wrap(ctx.Err())
+		case <-time.After(20 * time.Millisecond):
+		}
+	}
+}

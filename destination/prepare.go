@@ -1,0 +1,110 @@
+package destination
+
+import (
+	"context"
+	"errors"
+	"os"
+
+	"github.com/gravitational/trace"
+	"golang.org/x/sys/unix"
+
+	"rollcall/failure"
+)
+
+// probeSize is what Prepare writes, in bytes. It's more than a set takes: an
+// output's files are about 30 KiB, with two generations of authorities.
+const probeSize = 64 << 10
+
+// Prepare makes the directory (0700, parents too) if it's missing, and proves
+// that a set can be written: it writes a file, makes a symbolic link if sets
+// need one, and removes them.
+func (d *Directory) Prepare(ctx context.Context) error {
+	if err := ctx.Err(); err != nil {
+		return trace.Wrap(err)
+	}
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	dir, err := d.open(d.resolver.make)
+	if err != nil {
+		return trace.Wrap(err)
+	}
+	defer dir.Close()
+	if err := d.checkExposure(dir); err != nil {
+		return explain(err, d.opts.Path)
+	}
+	lock, err := dir.lock(ctx)
+	if err != nil {
+		return explain(err, d.opts.Path)
+	}
+	defer lock.Close()
+	if err := dir.probe(); err != nil {
+		return explain(err, d.opts.Path)
+	}
+	if d.opts.Update == UpdateSet {
+		return trace.Wrap(dir.probeLink())
+	}
+	return nil
+}
+
+// probe writes a file of a set's size and removes it.
+func (d *Dir) probe() error {
+	name := tempName()
+	err := d.createSynced(name, make([]byte, probeSize))
+	return errors.Join(err, d.Remove(name))
+}
+
+// probeLink makes a symbolic link and removes it.
+func (d *Dir) probeLink() error {
+	name := tempName()
+	if err := unix.Symlinkat(dataName, d.fd, name); err != nil {
+		return noSymlinks(d.fail("symlink", name, err), d.path)
+	}
+	return d.Remove(name)
+}
+
+// exposure says who else can replace names in a directory, "" if nobody can.
+type exposure string
+
+const (
+	exposedToAll   exposure = "everybody"
+	exposedToGroup exposure = "its group"
+	exposedToOwner exposure = "its owner, who is neither root nor the user that rollcall runs as"
+)
+
+// exposure looks at the directory's owner and mode. In a directory with the
+// sticky bit others can't touch what isn't theirs.
+func (d *Dir) exposure() (exposure, error) {
+	var st unix.Stat_t
+	if err := unix.Fstat(d.fd, &st); err != nil {
+		return "", d.fail("stat", "", err)
+	}
+	sticky := st.Mode&unix.S_ISVTX != 0
+	switch {
+	case st.Mode&0o002 != 0 && !sticky:
+		return exposedToAll, nil
+	case st.Uid != 0 && int(st.Uid) != os.Geteuid():
+		return exposedToOwner, nil
+	case st.Mode&0o020 != 0 && !sticky && !d.hasACL():
+		return exposedToGroup, nil
+	}
+	return "", nil
+}
+
+func (d *Dir) hasACL() bool {
+	n, err := unix.Fgetxattr(d.fd, "system.posix_acl_access", nil)
+	return err == nil && n > 0
+}
+
+// checkExposure reports a directory that others can write to.
+func (d *Directory) checkExposure(dir *Dir) error {
+	who, err := dir.exposure()
+	if err != nil || who == "" {
+		return err
+	}
+	if who == exposedToAll && d.opts.Symlinks == SymlinksSecure {
+		return failure.New(failure.Configuration,
+			"the directory %s can be written by everybody, so everybody can replace what is in it: `symlinks: %s` refuses that; chmod 0700 it", dir.path, SymlinksSecure)
+	}
+	d.warn("Others can write to the directory, and so replace the files that programs read there (rollcall's own files stay unreadable to them). Consider chmod 0700.", "writable_by", string(who))
+	return nil
+}
