@@ -93,8 +93,11 @@ func (c *Config) checkServer() {
 		c.fail(c.later("proxy_server", "auth_server"), "proxy_server and auth_server are both given",
 			"keep proxy_server, unless the Auth Service is reached directly")
 	case c.Cluster.ProxyServer == "" && c.Cluster.AuthServer == "":
-		c.fail("proxy_server", "neither proxy_server nor auth_server is given",
-			"add the proxy's address, for example \"proxy_server: teleport.example.com:443\"")
+		suggestion := "add the proxy's address, for example \"proxy_server: teleport.example.com:443\""
+		if c.File == "" {
+			suggestion = "give the proxy's address, for example --proxy-server teleport.example.com:443"
+		}
+		c.fail("proxy_server", "neither proxy_server nor auth_server is given", suggestion)
 	}
 	c.checkAddress("proxy_server", c.Cluster.ProxyServer)
 	c.checkAddress("auth_server", c.Cluster.AuthServer)

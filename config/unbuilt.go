@@ -35,6 +35,7 @@ type kubernetesSecretOptions struct {
 }
 
 type azureOptions struct {
+	// ClientID names the managed identity.
 	ClientID string `yaml:"client_id"`
 }
 
