@@ -35,12 +35,14 @@ type rig struct {
 	slow time.Duration
 	// broken and full fail Prepare and Write.
 	broken, full error
-	set          destination.Set
-	issued       []time.Time
-	requests     []cluster.CertRequest
-	reports      []diagnostics.Report
-	changes      []Change
-	log          bytes.Buffer
+	// nop makes Write say that nothing changed.
+	nop      bool
+	set      destination.Set
+	issued   []time.Time
+	requests []cluster.CertRequest
+	reports  []diagnostics.Report
+	changes  []Change
+	log      bytes.Buffer
 }
 
 func newRig(t *testing.T) *rig {
@@ -124,6 +126,9 @@ func (r *rig) Write(_ context.Context, set destination.Set) (destination.Result,
 	defer r.mu.Unlock()
 	if r.full != nil {
 		return destination.Result{}, r.full
+	}
+	if r.nop {
+		return destination.Result{}, nil
 	}
 	r.set = set
 	return destination.Result{Changed: true, Files: slices.Sorted(maps.Keys(set))}, nil

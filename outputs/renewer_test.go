@@ -183,6 +183,41 @@ func TestRetriesForEverAndKeepsWhatIsThere(t *testing.T) {
 	})
 }
 
+// A second outage is a new one: it's logged at once and retried soon.
+func TestRecoveryForgetsTheOutage(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		r := newRig(t)
+		stop := running(t, r.application())
+		for outage := 1; outage <= 2; outage++ {
+			r.with(func() { r.down = unreachable })
+			next := r.lastReport().Next
+			pass(time.Until(next))
+			require.Equal(t, 1500*time.Millisecond, r.lastReport().Next.Sub(next))
+			require.Len(t, r.logged("still valid"), outage)
+			pass(time.Minute)
+			r.with(func() { r.down = nil })
+			pass(5 * time.Minute)
+			require.NoError(t, r.lastReport().Err)
+		}
+		stop()
+	})
+}
+
+func TestNothingChangedTellsNobody(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		r := newRig(t)
+		r.nop = true
+		out := r.application()
+		require.Equal(t, "application-grafana", out.Name())
+		stop := running(t, out)
+		pass(20*time.Minute + time.Second)
+		stop()
+		require.Equal(t, 2, r.count(), "the schedule doesn't need the destination's memory")
+		require.Empty(t, r.told())
+		require.NoError(t, r.lastReport().Err)
+	})
+}
+
 func TestLogOfAnOutage(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		r := newRig(t)
