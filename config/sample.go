@@ -249,4 +249,3 @@ func quoted(text string) string {
 	}
 	return strings.TrimSuffix(string(out), "\n")
 }
-
