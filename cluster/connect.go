@@ -2,10 +2,12 @@ package cluster
 
 import (
 	"context"
+	"strings"
 	"time"
 
 	"github.com/gravitational/teleport/api/breaker"
 	"github.com/gravitational/teleport/api/client"
+	"github.com/gravitational/teleport/api/constants"
 	"github.com/gravitational/trace"
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/keepalive"
@@ -110,12 +112,18 @@ func (c *Cluster) describe(found Endpoint) string {
 	}
 }
 
-// explainUpgrade adds what to do where the api client checks the outer
-// certificate of a connection upgrade against the system's roots alone.
+// explainUpgrade adds what to do where the trouble lies in front of the proxy.
 func (c *Cluster) explainUpgrade(found Endpoint, err error) error {
-	if !found.ConnUpgrade || c.opts.ProxyCA == "" || !isUnknownAuthority(err) {
+	switch {
+	case found.ConnUpgrade && c.opts.ProxyCA != "" && isUnknownAuthority(err):
+		// The api client checks the outer certificate of a connection upgrade
+		// against the system's roots alone.
+		return failure.Wrap(failure.Trust, err,
+			"the load balancer in front of the proxy %s shows a certificate from a private CA, and proxy_ca can't be used for the connection upgrade that it needs: set the environment variable SSL_CERT_FILE to that CA's file as well", found.Addr)
+	case found.TLSRouting && !found.ConnUpgrade && strings.Contains(err.Error(), "."+constants.APIDomain):
+		return failure.Wrap(failure.Trust, err,
+			"the certificate that answers through %s isn't the Auth Service's: if a load balancer ends TLS there, set the environment variable TELEPORT_TLS_ROUTING_CONN_UPGRADE=yes; if not, somebody else is answering", found.Addr)
+	default:
 		return err
 	}
-	return failure.Wrap(failure.Trust, err,
-		"the load balancer in front of the proxy %s shows a certificate from a private CA, and proxy_ca can't be used for the connection upgrade that it needs: set the environment variable SSL_CERT_FILE to that CA's file as well", found.Addr)
 }

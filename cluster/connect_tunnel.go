@@ -38,7 +38,7 @@ func (c *Cluster) tunnelDialer(addr string, creds *Credentials) client.ContextDi
 		}
 		sshConn, channels, requests, err := ssh.NewClientConn(conn, addr, config)
 		if err != nil {
-			return nil, trace.NewAggregate(err, conn.Close())
+			return nil, trace.Wrap(err) // conn is closed already
 		}
 		sshClient := ssh.NewClient(sshConn, channels, requests)
 		tunnelled, _, err := sshutils.ConnectProxyTransport(sshClient.Conn,

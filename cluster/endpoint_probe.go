@@ -53,7 +53,7 @@ func judgeProbe(err error) verdict {
 	switch {
 	case err == nil:
 		return isProxy
-	case errors.As(err, new(x509.UnknownAuthorityError)):
+	case isUnknownAuthority(err), showsClusterName(err):
 		return isUntrusted
 	case errors.Is(err, errNotProxy), isTLSAlert(err):
 		return isNoProxy
@@ -69,11 +69,26 @@ func isTLSAlert(err error) bool {
 	return errors.As(err, &opErr) && opErr.Op == "remote error"
 }
 
+// showsClusterName says whether a certificate that wasn't accepted is one of a
+// cluster's own authority. Its name is checked before its issuer, and an Auth
+// Service's certificate needn't stand for the address that we know.
+func showsClusterName(err error) bool {
+	var unknown x509.UnknownAuthorityError
+	var hostname x509.HostnameError
+	var cert *x509.Certificate
+	switch {
+	case errors.As(err, &unknown):
+		cert = unknown.Cert
+	case errors.As(err, &hostname):
+		cert = hostname.Certificate
+	}
+	return cert != nil && slices.Contains(cert.DNSNames, constants.APIDomain)
+}
+
 // explainAuthAsProxy adds what to do where proxy_server names an Auth Service,
 // which its certificate gives away.
 func explainAuthAsProxy(addr string, err error) error {
-	var unknown x509.UnknownAuthorityError
-	if !errors.As(err, &unknown) || unknown.Cert == nil || !slices.Contains(unknown.Cert.DNSNames, constants.APIDomain) {
+	if !showsClusterName(err) {
 		return err
 	}
 	return failure.Wrap(failure.Trust, err,

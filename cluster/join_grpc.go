@@ -75,7 +75,7 @@ func (c *Cluster) joinThroughProxy(ctx context.Context, found Endpoint, message 
 		}
 		c.log.DebugContext(ctx, "the proxy's join service can't be used, joining by HTTP", "reason", err)
 	}
-	certs, _, err := c.joinHTTP(ctx, "https://"+found.Addr+proxyJoinPath, config, message)
+	certs, err := c.joinHTTP(ctx, "https://"+found.Addr+proxyJoinPath, config, message)
 	return certs, translate(op, err)
 }
 
@@ -120,7 +120,7 @@ func (c *Cluster) joinAuth(ctx context.Context, found Endpoint, message *types.R
 	}
 	httpConfig := config.Clone()
 	httpConfig.NextProtos = []string{"http/1.1"}
-	certs, _, err := c.joinHTTP(ctx, "https://"+found.Addr+authJoinPath, httpConfig, message)
+	certs, err := c.joinHTTP(ctx, "https://"+found.Addr+authJoinPath, httpConfig, message)
 	return certs, translate(op, err)
 }
 

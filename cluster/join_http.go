@@ -22,33 +22,36 @@ const (
 	authJoinPath  = "/v2/tokens/register"
 )
 
-// joinHTTP posts the request as JSON. missing says that the server has no such
-// endpoint, and so didn't act.
-func (c *Cluster) joinHTTP(ctx context.Context, url string, config *tls.Config, message *types.RegisterUsingTokenRequest) (certs *proto.Certs, missing bool, err error) {
+// joinHTTP posts the request as JSON.
+func (c *Cluster) joinHTTP(ctx context.Context, url string, config *tls.Config, message *types.RegisterUsingTokenRequest) (*proto.Certs, error) {
 	content, err := json.Marshal(message)
 	if err != nil {
-		return nil, false, trace.Wrap(err)
+		return nil, trace.Wrap(err)
 	}
 	ctx, cancel := context.WithTimeout(ctx, 5*c.timeout)
 	defer cancel()
 	req, err := http.NewRequestWithContext(ctx, http.MethodPost, url, bytes.NewReader(content))
 	if err != nil {
-		return nil, false, trace.Wrap(err)
+		return nil, trace.Wrap(err)
 	}
 	req.Header.Set("Content-Type", "application/json")
 	status, body, err := c.doHTTP(req, config)
 	if err != nil {
-		return nil, false, trace.Wrap(err)
+		return nil, trace.Wrap(err)
+	}
+	if isMissingEndpoint(status, body) {
+		return nil, failure.New(failure.Configuration,
+			"the server at %s knows no joins there (HTTP status %d): check that it's the cluster's address and not another server's", req.URL.Host, status)
 	}
 	if status != http.StatusOK {
-		return nil, isMissingEndpoint(status, body), httpError(status, body)
+		return nil, httpError(status, body)
 	}
-	certs = &proto.Certs{}
+	certs := &proto.Certs{}
 	if err := json.Unmarshal(body, certs); err != nil {
-		return nil, false, failure.Wrap(failure.Refused, err,
+		return nil, failure.Wrap(failure.Refused, err,
 			"the server took the join but its answer isn't a set of certificates: is something other than Teleport answering there?")
 	}
-	return certs, false, nil
+	return certs, nil
 }
 
 // isMissingEndpoint tells "no such endpoint" from Teleport's own "no such
@@ -74,7 +77,9 @@ func isMissingEndpoint(status int, body []byte) bool {
 // server meant.
 type statusError struct {
 	status int
-	err    error
+	// foreign: the answer isn't in Teleport's form.
+	foreign bool
+	err     error
 }
 
 func (e *statusError) Error() string { return e.err.Error() }
@@ -84,7 +89,7 @@ func (e *statusError) Unwrap() error { return e.err }
 func httpError(status int, body []byte) error {
 	if !json.Valid(body) {
 		// A load balancer's page, not Teleport's words.
-		return &statusError{status: status, err: errors.New(http.StatusText(status))}
+		return &statusError{status: status, foreign: true, err: errors.New(http.StatusText(status))}
 	}
 	err := trace.ReadError(status, body)
 	if err == nil {

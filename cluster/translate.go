@@ -69,6 +69,8 @@ func byStatus(err error) (failure.Kind, string) {
 		return failure.Transient, fmt.Sprintf("the cluster can't answer just now (HTTP status %d: %s): its proxy or Auth Service is starting, overloaded or in trouble", answer.status, oneLine(err))
 	case answer.status < http.StatusBadRequest:
 		return failure.Configuration, fmt.Sprintf("the server sends us elsewhere (HTTP status %d): set proxy_server to the proxy's own address", answer.status)
+	case answer.foreign:
+		return failure.Refused, fmt.Sprintf("something in front of the cluster refuses the request (HTTP status %d: %s)", answer.status, oneLine(err))
 	default:
 		return failure.Other, ""
 	}

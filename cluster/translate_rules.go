@@ -99,6 +99,13 @@ var rules = []rule{
 	{[]string{"minimum supported version"}, failure.Refused,
 		"the cluster is too new for this rollcall: install a newer one"},
 
+	// The tunnel of proxies without TLS routing (golang.org/x/crypto/ssh and
+	// the api module's host key check).
+	{[]string{"ssh: handshake failed", "no authorities for hostname"}, failure.Trust,
+		"the proxy's SSH listener shows a certificate that the cluster's authorities didn't issue: something else answers there, or the authority was replaced; then join again"},
+	{[]string{"ssh: handshake failed", "ssh: unable to authenticate"}, failure.Refused,
+		"the proxy's SSH listener doesn't accept the identity's certificate: it has expired, the bot is locked, or it's another cluster; join again"},
+
 	// The other side's view of our TLS certificate.
 	{[]string{"remote error: tls:", "expired certificate"}, failure.Refused,
 		"the cluster says that the identity has expired: check this host's clock; else join again"},
