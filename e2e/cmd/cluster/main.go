@@ -5,7 +5,7 @@
 //
 // When the cluster is ready, it writes one line of JSON (type ready) to
 // standard output, and to the file given with --ready-file. It stops on SIGINT
-// and SIGTERM, and with --watch-stdin also when standard input ends.
+// and SIGTERM, and with --leash also when standard input ends.
 package main
 
 import (
@@ -17,6 +17,7 @@ import (
 	"os"
 	"os/signal"
 	"path/filepath"
+	"sync/atomic"
 	"syscall"
 	"time"
 )
@@ -37,9 +38,9 @@ type options struct {
 	sync string
 	// severity is the lowest level that the cluster logs to standard error.
 	severity string
-	// watchStdin ends the process when standard input does, so that a harness
-	// that vanishes leaves nothing behind.
-	watchStdin bool
+	// leash ends the process when standard input does, and then removes this
+	// directory: a harness that vanishes leaves nothing behind.
+	leash string
 }
 
 func main() {
@@ -54,13 +55,23 @@ func run(args []string, stdin io.Reader, stdout, stderr io.Writer) int {
 	}
 	ctx, stop := signal.NotifyContext(context.Background(), syscall.SIGINT, syscall.SIGTERM)
 	defer stop()
-	if opts.watchStdin {
+	// Log lines that nobody reads any more must not end the process before it
+	// has cleaned up.
+	signal.Ignore(syscall.SIGPIPE)
+	parent := os.Getppid()
+	var orphaned atomic.Bool
+	if opts.leash != "" {
 		go func() {
 			_, _ = io.Copy(io.Discard, stdin)
+			orphaned.Store(true)
 			stop()
 		}()
 	}
-	if err := serve(ctx, opts, stdout); err != nil {
+	err = serve(ctx, opts, stdout)
+	if opts.leash != "" && (orphaned.Load() || os.Getppid() != parent) {
+		_ = os.RemoveAll(opts.leash)
+	}
+	if err != nil {
 		fmt.Fprintf(stderr, "cluster: %v\n", err)
 		return 1
 	}
@@ -77,7 +88,7 @@ func parse(args []string, stderr io.Writer) (options, error) {
 	flags.DurationVar(&opts.poll, "poll", 50*time.Millisecond, "how often the backend looks for changes")
 	flags.StringVar(&opts.sync, "sync", "OFF", "sqlite's synchronous pragma")
 	flags.StringVar(&opts.severity, "log", "INFO", "log severity: DEBUG, INFO, WARN or ERROR")
-	flags.BoolVar(&opts.watchStdin, "watch-stdin", false, "stop when standard input ends")
+	flags.StringVar(&opts.leash, "leash", "", "stop when standard input ends, and remove this directory then")
 	if err := flags.Parse(args); err != nil {
 		return opts, err
 	}
