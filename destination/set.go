@@ -29,13 +29,29 @@ func (w *writing) writeSet() error {
 	if err != nil {
 		return err
 	}
-	if err := w.linkNames(sorted(tops(sorted(w.set)))); err != nil {
+	if err := w.showNames(); err != nil {
 		return err
 	}
-	if err := w.removeStale(); err != nil {
-		return err
-	}
+	// Not synced: what comes back after a power cut is removed at the next
+	// write.
 	w.sweepVersions(version, previous)
+	return nil
+}
+
+// showNames makes the visible names those of the set. It mostly finds them so.
+func (w *writing) showNames() error {
+	names := sorted(tops(sorted(w.set)))
+	links, plain := w.stale()
+	missing := slices.ContainsFunc(names, func(name string) bool { return w.found.entries[name] != ours })
+	if !missing && len(links)+len(plain) == 0 && w.found.manifest == nil {
+		return nil
+	}
+	if err := w.linkNames(names); err != nil {
+		return err
+	}
+	if err := w.removeStale(links, plain); err != nil {
+		return err
+	}
 	return w.dir.Sync()
 }
 
@@ -138,8 +154,7 @@ func (w *writing) warnReaders(plain []string) {
 
 // removeStale removes names whose files aren't in the set, and the manifest of
 // another mode.
-func (w *writing) removeStale() error {
-	links, plain := w.stale()
+func (w *writing) removeStale(links, plain []string) error {
 	for _, name := range links {
 		if err := w.dir.Remove(name); err != nil {
 			return err
