@@ -129,7 +129,7 @@ func byNetwork(err error) (failure.Kind, string) {
 		strings.Contains(text, "connection reset"), strings.Contains(text, "broken pipe"),
 		strings.HasSuffix(text, "EOF"), strings.Contains(text, "error reading from server"),
 		strings.Contains(text, "transport is closing"), strings.Contains(text, "client connection is closing"):
-		return failure.Unreachable, "the connection was cut: the server is restarting, something on the way closes it, or the cluster is newer than this rollcall knows (then install a newer rollcall)"
+		return failure.Unreachable, "the connection was cut: the server is restarting, something on the way closes it, or the cluster doesn't take this identity or this version of rollcall any more (its log tells)"
 	default:
 		return failure.Other, ""
 	}
