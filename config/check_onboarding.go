@@ -3,7 +3,6 @@ package config
 import (
 	"encoding/hex"
 	"fmt"
-	"path/filepath"
 	"slices"
 	"strings"
 
@@ -84,38 +83,4 @@ func (c *Config) checkTrust() {
 				"a pin is sha256: and 64 hexadecimal digits; `tctl status` prints it")
 		}
 	}
-}
-
-// checkPlaces refuses directories that are used twice or lie in one another.
-// Paths are compared as they're written: nothing is looked up on the disk.
-func (c *Config) checkPlaces() {
-	type place struct{ path, dir, noun string }
-	var seen []place
-	add := func(p place) {
-		for _, other := range seen {
-			switch {
-			case p.dir == other.dir:
-				c.fail(p.path, fmt.Sprintf("%s writes into %s, and so does %s", p.noun, p.dir, other.noun), "give each a directory of its own")
-			case within(p.dir, other.dir):
-				c.fail(p.path, fmt.Sprintf("%s writes into %s, which is inside the directory of %s (%s)", p.noun, p.dir, other.noun, other.dir), "put them side by side")
-			case within(other.dir, p.dir):
-				c.fail(p.path, fmt.Sprintf("%s writes into %s, and the directory of %s (%s) is inside it", p.noun, p.dir, other.noun, other.dir), "put them side by side")
-			}
-		}
-		seen = append(seen, p)
-	}
-	if d := c.Storage.Directory; d != nil && d.Path != "" {
-		add(place{"storage.path", filepath.Clean(d.Path), "storage"})
-	}
-	for _, out := range c.Outputs {
-		if d := out.Destination.Directory; d != nil && d.Path != "" {
-			add(place{out.Path + ".destination.path", filepath.Clean(d.Path), out.Path})
-		}
-	}
-}
-
-// within reports whether the clean path a is below the clean path b.
-func within(a, b string) bool {
-	relative, err := filepath.Rel(b, a)
-	return err == nil && relative != "." && relative != ".." && !strings.HasPrefix(relative, "../")
 }

@@ -52,13 +52,19 @@ func (d *decoder) place(n *yaml.Node, path string) {
 	d.places[path] = Position{d.file, max(n.Line, 1), max(n.Column, 1)}
 }
 
-// custom are the types that aren't decoded by their kind.
-func (d *decoder) custom() map[reflect.Type]func(*yaml.Node, string, reflect.Value) {
-	return map[reflect.Type]func(*yaml.Node, string, reflect.Value){
-		reflect.TypeFor[time.Duration](): d.duration,
-		reflect.TypeFor[Output]():        d.output,
-		reflect.TypeFor[Destination]():   d.destination,
-		reflect.TypeFor[storage]():       d.storage,
+// special returns the decoder of a type that isn't decoded by its kind, or nil.
+func (d *decoder) special(t reflect.Type) func(*yaml.Node, string, reflect.Value) {
+	switch t {
+	case reflect.TypeFor[time.Duration]():
+		return d.duration
+	case reflect.TypeFor[Output]():
+		return d.output
+	case reflect.TypeFor[Destination]():
+		return d.destination
+	case reflect.TypeFor[storage]():
+		return d.storage
+	default:
+		return nil
 	}
 }
 
@@ -85,7 +91,7 @@ func (d *decoder) value(n *yaml.Node, path string, v reflect.Value) {
 		d.fail(n, path, fmt.Sprintf("%s is empty", path), "give it a value or remove the line")
 		return
 	}
-	if decode, ok := d.custom()[v.Type()]; ok {
+	if decode := d.special(v.Type()); decode != nil {
 		decode(n, path, v)
 		return
 	}
@@ -152,7 +158,6 @@ func (d *decoder) structure(n *yaml.Node, path string, v reflect.Value, extra ..
 		return
 	}
 	fields := fieldsOf(v.Type())
-	known := slices.Concat(extra, keysOf(v.Type()))
 	for _, p := range d.pairs(n, path) {
 		if slices.Contains(extra, p.key) {
 			continue
@@ -161,7 +166,7 @@ func (d *decoder) structure(n *yaml.Node, path string, v reflect.Value, extra ..
 			d.value(p.value, joinPath(path, p.key), v.FieldByIndex(f.Index))
 			continue
 		}
-		d.unknownKey(p, path, known)
+		d.unknownKey(p, path, slices.Concat(extra, keysOf(v.Type())))
 	}
 }
 

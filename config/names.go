@@ -3,7 +3,6 @@ package config
 import (
 	"fmt"
 	"path/filepath"
-	"regexp"
 	"strings"
 
 	"rollcall/outputs"
@@ -52,7 +51,8 @@ func ownNames() map[string]string {
 }
 
 func validName(name string) bool {
-	return len(name) <= maxName && regexp.MustCompile(`^[a-z0-9][a-z0-9_-]*$`).MatchString(name)
+	return len(name) <= maxName && name != "" &&
+		strings.Trim(name, "abcdefghijklmnopqrstuvwxyz0123456789_-") == "" && !strings.ContainsRune("_-", rune(name[0]))
 }
 
 func suggestName(name string) string {
@@ -82,8 +82,22 @@ func defaultName(out Output) string {
 
 // slug turns any text into [a-z0-9-].
 func slug(text string) string {
-	plain := regexp.MustCompile(`[^a-z0-9]+`).ReplaceAllString(strings.ToLower(text), "-")
-	return strings.Trim(plain[:min(len(plain), maxName-10)], "-")
+	var out strings.Builder
+	gap := false
+	for _, r := range strings.ToLower(text) {
+		switch {
+		case (r < 'a' || r > 'z') && (r < '0' || r > '9'):
+			gap = true
+			continue
+		case gap && out.Len() > 0:
+			out.WriteByte('-')
+		}
+		gap = false
+		out.WriteRune(r)
+	}
+	plain := out.String()
+	// Room is left for the number that may make it unique.
+	return strings.TrimSuffix(plain[:min(len(plain), maxName-10)], "-")
 }
 
 func unique(name string, taken map[string]string) string {

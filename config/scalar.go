@@ -3,6 +3,7 @@ package config
 import (
 	"fmt"
 	"reflect"
+	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -37,7 +38,7 @@ func (d *decoder) scalar(n *yaml.Node, path string, v reflect.Value) {
 	}
 	switch v.Kind() {
 	case reflect.String:
-		if allowed, ok := enums()[v.Type()]; ok && !d.oneOf(n, path, allowed) {
+		if v.Type() != reflect.TypeFor[string]() && !d.oneOf(n, path, enums()[v.Type()]) {
 			return
 		}
 		// As the official agent does, a number or a truth value counts as
@@ -72,10 +73,8 @@ func scalarNoun(kind reflect.Kind) string {
 
 // oneOf reports whether a node holds one of the allowed words, or none.
 func (d *decoder) oneOf(n *yaml.Node, path string, allowed []string) bool {
-	for _, word := range append(allowed, "") {
-		if n.Value == word {
-			return true
-		}
+	if len(allowed) == 0 || n.Value == "" || slices.Contains(allowed, n.Value) {
+		return true
 	}
 	d.fail(n, path, fmt.Sprintf("%s must be %s, not %q", path, orList(allowed), short(n.Value)),
 		didYouMean(n.Value, allowed))
