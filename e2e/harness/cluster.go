@@ -62,7 +62,7 @@ type Info struct {
 type Cluster struct {
 	// Suite is where the cluster belongs.
 	Suite *Suite
-	// ReadyAfter is how long the last start took.
+	// ReadyAfter is how long the last start took; not for use beside Start.
 	ReadyAfter time.Duration
 
 	dir     string
@@ -82,22 +82,17 @@ type Cluster struct {
 // from NewCluster.
 func (s *Suite) Cluster(t T) *Cluster {
 	t.Helper()
-	s.mu.Lock()
-	shared := s.shared
-	s.mu.Unlock()
-	if shared != nil {
-		return shared
+	s.sharedMu.Lock()
+	defer s.sharedMu.Unlock()
+	if s.shared != nil {
+		return s.shared
 	}
 	c, err := s.newCluster(t.Context(), ClusterOptions{})
 	if err != nil {
 		t.Fatalf("shared cluster: %v", err)
 	}
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	if s.shared == nil {
-		s.shared = c
-	}
-	return s.shared
+	s.shared = c
+	return c
 }
 
 // NewCluster starts a cluster for one test; it's gone when the test ends.

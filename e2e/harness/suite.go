@@ -45,10 +45,13 @@ type Suite struct {
 	// root holds every directory of the suite; it's gone after Close.
 	root string
 
+	// sharedMu protects shared, and is held while it starts.
+	sharedMu sync.Mutex
+	shared   *Cluster
+
 	// mu protects the following.
 	mu        sync.Mutex
 	processes map[*Process]struct{}
-	shared    *Cluster
 	clusters  []*Cluster
 	closed    bool
 }
