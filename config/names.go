@@ -32,12 +32,13 @@ func (c *Config) nameOutputs() {
 		}
 		taken[out.Name] = out.Path
 	}
+	next := map[string]int{}
 	for i := range c.Outputs {
 		out := &c.Outputs[i]
 		if out.Common == nil || out.Name != "" {
 			continue
 		}
-		out.Name = unique(defaultName(*out), taken)
+		out.Name = unique(defaultName(*out), taken, next)
 		out.Common.Name = out.Name
 		taken[out.Name] = out.Path
 	}
@@ -100,13 +101,16 @@ func slug(text string) string {
 	return strings.TrimSuffix(plain[:min(len(plain), maxName-10)], "-")
 }
 
-func unique(name string, taken map[string]string) string {
+// unique returns the name, or the first of name-2, name-3 … that is free. next
+// remembers where the search for a name left off.
+func unique(name string, taken map[string]string, next map[string]int) string {
 	if _, exists := taken[name]; !exists {
 		return name
 	}
-	for i := 2; ; i++ {
+	for i := max(next[name], 2); ; i++ {
 		candidate := fmt.Sprintf("%s-%d", name, i)
 		if _, exists := taken[candidate]; !exists {
+			next[name] = i + 1
 			return candidate
 		}
 	}
