@@ -62,7 +62,7 @@ func (c *Cluster) dialAuth(ctx context.Context, found Endpoint, creds *Credentia
 	}
 	if err := c.prove(ctx, clt); err != nil {
 		_ = clt.Close() // the failed call is what matters
-		return nil, translate(op, c.explainUpgrade(found, err))
+		return nil, translate(op, explainDenied(op, c.explainUpgrade(found, err)))
 	}
 	return clt, nil
 }
@@ -126,4 +126,14 @@ func (c *Cluster) explainUpgrade(found Endpoint, err error) error {
 	default:
 		return err
 	}
+}
+
+// explainDenied says why the first call, which everybody may make, is denied:
+// the server (14.2.3) keeps the lock to itself and says "access denied" alone.
+func explainDenied(op string, err error) error {
+	if !trace.IsAccessDenied(err) || oneLine(err) != "access denied" {
+		return err
+	}
+	return failure.Wrap(failure.Refused, err,
+		"%s: THE BOT IS LOCKED OR GONE: the cluster refuses this identity altogether. Look for a lock on the bot (`tctl get locks`) and for the bot itself (`tctl bots ls`). %s", op, recoverBot)
 }

@@ -67,6 +67,16 @@ func TestConnectRefuses(t *testing.T) {
 	}
 }
 
+func TestConnectAsLockedBot(t *testing.T) {
+	server := fakeV17Proxy()
+	server.locked = true
+	server.start(t)
+	_, err := newTestCluster(server.options()).connect(t.Context(), server.authority.credentials(userCert{name: "bot-test"}))
+	require.ErrorContains(t, err, "THE BOT IS LOCKED OR GONE")
+	require.ErrorContains(t, err, "tctl bots instances add")
+	require.Equal(t, failure.Refused, failure.KindOf(err))
+}
+
 func TestConnectToNewerCluster(t *testing.T) {
 	server := (&fakeTeleport{version: "20.0.0"}).start(t)
 	creds := server.authority.credentials(userCert{name: "bot-test"})

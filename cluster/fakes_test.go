@@ -54,6 +54,8 @@ type fakeTeleport struct {
 	noALPN bool
 	// refuse is what a join is answered with, if set.
 	refuse error
+	// locked: whoever shows a certificate is denied everything.
+	locked bool
 
 	t         *testing.T
 	authority *testAuthority
@@ -238,6 +240,9 @@ func (f *fakeTeleport) RegisterUsingToken(ctx context.Context, request *types.Re
 
 // Ping is the AuthService's.
 func (f *fakeTeleport) Ping(context.Context, *proto.PingRequest) (*proto.PingResponse, error) {
+	if f.locked {
+		return nil, trace.AccessDenied("access denied") // all that a real 14.2.3 says of a lock
+	}
 	return &proto.PingResponse{ClusterName: testClusterName, ServerVersion: f.version}, nil
 }
 

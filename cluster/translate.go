@@ -140,6 +140,8 @@ func byType(err error) (failure.Kind, string) {
 	detail := oneLine(err)
 	code := status.Code(trace.Unwrap(err))
 	switch {
+	case trace.IsAccessDenied(err) && detail == "access denied":
+		return failure.Refused, "access denied, and the cluster doesn't say why: the bot is locked (`tctl get locks`), was deleted (`tctl bots ls`), or its roles don't allow this"
 	case trace.IsAccessDenied(err), code == codes.PermissionDenied, code == codes.Unauthenticated:
 		return failure.Refused, "access denied (" + detail + "): check the bot's roles, and that the bot still exists"
 	case trace.IsNotFound(err), code == codes.NotFound:

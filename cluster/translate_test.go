@@ -121,16 +121,17 @@ func TestTranslate(t *testing.T) {
 		"reset":                {dialError(syscall.ECONNRESET), failure.Unreachable, "connection was cut"},
 
 		// What the type alone tells.
-		"denied":         {trace.AccessDenied("user bot-x can't list apps"), failure.Refused, "access denied (user bot-x can't list apps)"},
-		"denied, raw":    {status.Error(codes.PermissionDenied, "no"), failure.Refused, "access denied"},
-		"not found":      {trace.NotFound(`app "x" not found`), failure.NotFound, `app "x" not found`},
-		"exists":         {trace.AlreadyExists("app exists"), failure.Refused, "app exists"},
-		"unimplemented":  {trace.NotImplemented("unknown service x"), failure.Refused, "its version doesn't support it"},
-		"rate limit":     {trace.LimitExceeded("slow down"), failure.Transient, "slow down"},
-		"compare failed": {trace.CompareFailed("changed"), failure.Transient, "changed"},
-		"bad parameter":  {trace.BadParameter("ssh: no key found"), failure.Refused, "rejects the request (ssh: no key found)"},
-		"connection":     {trace.ConnectionProblem(nil, "odd"), failure.Unreachable, "odd"},
-		"unknown":        {errors.New("outer\n\tmiddle\n\t\tinner"), failure.Other, "doing x: outer: middle: inner"},
+		"denied":           {trace.AccessDenied("user bot-x can't list apps"), failure.Refused, "access denied (user bot-x can't list apps)"},
+		"denied, no words": {trace.AccessDenied("access denied"), failure.Refused, "the bot is locked (`tctl get locks`)"},
+		"denied, raw":      {status.Error(codes.PermissionDenied, "no"), failure.Refused, "access denied"},
+		"not found":        {trace.NotFound(`app "x" not found`), failure.NotFound, `app "x" not found`},
+		"exists":           {trace.AlreadyExists("app exists"), failure.Refused, "app exists"},
+		"unimplemented":    {trace.NotImplemented("unknown service x"), failure.Refused, "its version doesn't support it"},
+		"rate limit":       {trace.LimitExceeded("slow down"), failure.Transient, "slow down"},
+		"compare failed":   {trace.CompareFailed("changed"), failure.Transient, "changed"},
+		"bad parameter":    {trace.BadParameter("ssh: no key found"), failure.Refused, "rejects the request (ssh: no key found)"},
+		"connection":       {trace.ConnectionProblem(nil, "odd"), failure.Unreachable, "odd"},
+		"unknown":          {errors.New("outer\n\tmiddle\n\t\tinner"), failure.Other, "doing x: outer: middle: inner"},
 	}
 	for name, test := range tests {
 		t.Run(name, func(t *testing.T) {
