@@ -84,6 +84,7 @@ func TestCrashAtEachStep(t *testing.T) {
 					if mode == UpdateSet {
 						requireWhole(t, readAll(t, again, all...), old, after, start, what)
 						requireFilesWhole(t, path, old, after, what)
+						requireOneSet(t, path, old, after, what)
 					} else if mode == UpdateFile {
 						requireFilesWhole(t, path, old, after, what)
 					}
@@ -136,6 +137,19 @@ func requireFilesWhole(t *testing.T, path string, old, after Set, what string) {
 	}
 }
 
+// requireOneSet checks that the files that are in both sets, opened by their
+// names, are of the same one.
+func requireOneSet(t *testing.T, path string, old, after Set, what string) {
+	t.Helper()
+	seen := make(Set)
+	for name := range old {
+		if _, stays := after[name]; stays {
+			seen[name] = mustRead(t, filepath.Join(path, name))
+		}
+	}
+	require.LessOrEqual(t, len(marks(seen)), 1, "%s: %s", what, seen)
+}
+
 // TestKill kills a process that writes without end, at random moments.
 func TestKill(t *testing.T) {
 	const kills = 15
@@ -180,4 +194,26 @@ func marks(set Set) map[string]bool {
 		found[strings.TrimPrefix(string(data), name+" of ")] = true
 	}
 	return found
+}
+
+// TestACrashLeavesNoFileThatNobodyKnows writes a set without the names of the
+// one that was cut off.
+func TestACrashLeavesNoFileThatNobodyKnows(t *testing.T) {
+	for _, mode := range updateModes {
+		t.Run(string(mode), func(t *testing.T) {
+			for n := 0; ; n++ {
+				d := directory(t, quick(t), update(mode))
+				write(t, d, setOf("1", "key", "old"))
+				step := stopAt(d, n)
+				if writeUntilCrash(t, d, setOf("2", "key", "new", "dir/new")) {
+					require.Greater(t, n, 10)
+					break
+				}
+				again := directory(t, d.opts.Path, update(mode))
+				write(t, again, setOf("3", "key"))
+				require.Equal(t, setOf("3", "key"), visible(t, d.opts.Path), "stopped at step %d: %s", n, *step)
+				require.NoDirExists(t, d.opts.Path+"/dir")
+			}
+		})
+	}
 }
