@@ -41,6 +41,8 @@ It reads the official agent's (tbot's) version 2 configuration as it is.`,
 	root.SetFlagErrorFunc(func(_ *cobra.Command, err error) error { return &usageError{err: err} })
 	root.AddCommand(
 		newStartCommand(env, g),
+		newValidateCommand(env, g),
+		newConfigureCommand(env, g),
 		newVersionCommand(env),
 	)
 	return root
