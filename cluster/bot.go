@@ -107,7 +107,7 @@ func (b *Bot) Generation(ctx context.Context, current *Credentials) (generation 
 	}
 	callCtx, cancel := context.WithTimeout(ctx, rpcTimeout)
 	defer cancel()
-	user, err := clt.GetUser(callCtx, current.Username(), false)
+	user, err := getUser(callCtx, clt.Client, current.Username())
 	if err != nil {
 		err = translate("reading the bot's user", err)
 		if failure.KindOf(err) == failure.Refused {

@@ -30,18 +30,3 @@ func (c *connection) ping(ctx context.Context) (Info, error) {
 	}
 	return *c.info, nil
 }
-
-// leafClusters lists the trusted leaf clusters that the identity may see.
-func (c *connection) leafClusters(ctx context.Context) ([]string, error) {
-	callCtx, cancel := context.WithTimeout(ctx, rpcTimeout)
-	defer cancel()
-	remotes, err := c.GetRemoteClusters(callCtx)
-	if err != nil {
-		return nil, translate("listing leaf clusters", err)
-	}
-	names := make([]string, 0, len(remotes))
-	for _, r := range remotes {
-		names = append(names, r.GetName())
-	}
-	return names, nil
-}

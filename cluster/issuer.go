@@ -188,22 +188,15 @@ func (i *Issuer) Authorities(ctx context.Context) (*Authorities, error) {
 	})
 }
 
-// Info returns what the cluster says of itself, with the leaf clusters that the
-// bot's default roles may see.
+// Info returns what the cluster says of itself. The leaf clusters are those
+// whose host authorities it trusts: servers before v15 have no call for them
+// that this api module still knows.
 func (i *Issuer) Info(ctx context.Context) (*Info, error) {
 	bot, err := i.identity.Wait(ctx)
 	if err != nil {
 		return nil, trace.Wrap(err)
 	}
-	roles, err := i.rolesFor(ctx, bot, nil)
-	if err != nil {
-		return nil, trace.Wrap(err)
-	}
-	imp, err := i.impersonator(ctx, bot, roles, time.Minute)
-	if err != nil {
-		return nil, trace.Wrap(err)
-	}
-	clt, release, err := i.bot.client(ctx, imp.creds)
+	clt, release, err := i.bot.client(ctx, bot)
 	if err != nil {
 		return nil, trace.Wrap(err)
 	}
@@ -212,8 +205,16 @@ func (i *Issuer) Info(ctx context.Context) (*Info, error) {
 	if err != nil {
 		return nil, trace.Wrap(err)
 	}
-	info.LeafClusters, err = clt.leafClusters(ctx)
-	return &info, trace.Wrap(err)
+	authorities, err := i.Authorities(ctx)
+	if err != nil {
+		return nil, trace.Wrap(err)
+	}
+	for _, a := range authorities.Host {
+		if a.ClusterName != info.ClusterName {
+			info.LeafClusters = append(info.LeafClusters, a.ClusterName)
+		}
+	}
+	return &info, nil
 }
 
 // rolesFor returns the roles to impersonate: those that the output names, or
