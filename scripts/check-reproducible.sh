@@ -1,26 +1,27 @@
 #!/usr/bin/env bash
-# Build the release binary twice, the second time from a copy of the tree in
-# another directory and with an empty build cache, and compare the bytes.
+# Build the release binary twice from copies of the tree in two directories,
+# the second time with an empty build cache, and compare the bytes. Copies, so
+# that a file that's saved meanwhile doesn't count as a difference.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 work=$(mktemp -d "${TMPDIR:-/tmp}/rollcall-reproducible.XXXXXX")
 trap 'chmod -R u+w "$work"; rm -rf "$work"' EXIT
 
-# The copy has no .git, so the values that the Makefile takes from it are
+# The copies have no .git, so the values that the Makefile takes from it are
 # handed over.
-version=$(make -s print-VERSION)
-commit=$(make -s print-COMMIT)
-date=$(make -s print-COMMIT_DATE)
-mkdir "$work/tree"
-tar -c --exclude=./.git --exclude=./bin --exclude=./e2e --exclude=./.cache . | tar -x -C "$work/tree"
+values=("VERSION=$(make -s print-VERSION)" "COMMIT=$(make -s print-COMMIT)" "COMMIT_DATE=$(make -s print-COMMIT_DATE)")
+one=$work/one
+two=$work/another/place/two
+mkdir -p "$one" "$two"
+tar -c --exclude=./.git --exclude=./bin --exclude=./e2e --exclude=./.cache . | tar -x -C "$one"
+cp -R "$one/." "$two"
 
-make -s build
-scripts/with-progress.sh "the second build" \
-	env GOCACHE="$work/cache" make -s -C "$work/tree" build "VERSION=$version" "COMMIT=$commit" "COMMIT_DATE=$date"
+scripts/with-progress.sh "the first build" make -s -C "$one" build "${values[@]}"
+scripts/with-progress.sh "the second build" env GOCACHE="$work/cache" make -s -C "$two" build "${values[@]}"
 
-if ! cmp bin/rollcall "$work/tree/bin/rollcall"; then
+sha256sum "$one/bin/rollcall" "$two/bin/rollcall" | sed "s|$work/||"
+if ! cmp "$one/bin/rollcall" "$two/bin/rollcall"; then
 	echo "two builds of one tree differ" >&2
 	exit 1
 fi
-sha256sum bin/rollcall
 echo "two builds of one tree are the same bytes"
