@@ -46,16 +46,16 @@ type Directory struct {
 }
 
 // OpenDirectory makes the directory if it's missing, and locks it. An error of
-// kind Configuration says what is wrong with the place; ErrLocked is in its
-// chain if another process holds it.
+// kind Configuration says what is wrong with the place; ErrUnusable is in its
+// chain, or ErrLocked if another process holds it.
 func OpenDirectory(path string, log *slog.Logger) (*Directory, error) {
 	if err := os.MkdirAll(path, 0o700); err != nil {
-		return nil, failure.Wrap(failure.Configuration, err,
+		return nil, failure.Wrap(failure.Configuration, unusable(err),
 			"the storage directory %s can't be made (%s): create it for the user that runs rollcall, or set storage.path", path, cause(err))
 	}
 	root, err := os.OpenRoot(path)
 	if err != nil {
-		return nil, failure.Wrap(failure.Configuration, err,
+		return nil, failure.Wrap(failure.Configuration, unusable(err),
 			"the storage directory %s can't be opened (%s): check its owner and mode", path, cause(err))
 	}
 	d := &Directory{path: path, root: root, log: log, now: time.Now}
@@ -70,8 +70,16 @@ func OpenDirectory(path string, log *slog.Logger) (*Directory, error) {
 	return d, nil
 }
 
-// ErrLocked says that another process works on the storage.
-var ErrLocked = errors.New("the storage is in use")
+var (
+	// ErrLocked says that another process works on the storage.
+	ErrLocked = errors.New("the storage is in use")
+	// ErrUnusable says that the storage can't be written, can't be trusted, or
+	// holds what can't be read.
+	ErrUnusable = errors.New("the storage is unusable")
+)
+
+// unusable puts ErrUnusable into err's chain.
+func unusable(err error) error { return fmt.Errorf("%w: %w", ErrUnusable, err) }
 
 // Close gives the directory back.
 func (d *Directory) Close() error {
@@ -90,10 +98,10 @@ func (d *Directory) checkPrivate() error {
 		return trace.Wrap(err)
 	}
 	if !info.IsDir() {
-		return failure.New(failure.Configuration, "the storage path %s isn't a directory", d.path)
+		return failure.Wrap(failure.Configuration, ErrUnusable, "the storage path %s isn't a directory", d.path)
 	}
 	if info.Mode().Perm()&0o022 != 0 {
-		return failure.New(failure.Configuration,
+		return failure.Wrap(failure.Configuration, ErrUnusable,
 			"the storage directory %s can be written by others (mode %04o): whoever writes there becomes the bot; chmod 0700 it", d.path, info.Mode().Perm())
 	}
 	if info.Mode().Perm()&0o055 != 0 {
@@ -105,7 +113,7 @@ func (d *Directory) checkPrivate() error {
 func (d *Directory) takeLock() error {
 	lock, err := d.root.OpenFile(fileLock, os.O_RDWR|os.O_CREATE|syscall.O_NOFOLLOW, 0o600)
 	if err != nil {
-		return failure.Wrap(failure.Configuration, err,
+		return failure.Wrap(failure.Configuration, unusable(err),
 			"the storage directory %s isn't writable (%s): check its owner, mode and file system", d.path, cause(err))
 	}
 	if err := unix.Flock(int(lock.Fd()), unix.LOCK_EX|unix.LOCK_NB); err != nil {
@@ -125,7 +133,7 @@ func (d *Directory) takeLock() error {
 func (d *Directory) Load() (*Stored, *Intent, error) {
 	stored, err := d.read(fileIdentity)
 	if err != nil && !errors.Is(err, fs.ErrNotExist) {
-		return nil, nil, failure.Wrap(failure.Configuration, err,
+		return nil, nil, failure.Wrap(failure.Configuration, unusable(err),
 			"the stored identity %s is unusable (%s): restore it, or move it away and give the bot a new token", filepath.Join(d.path, fileIdentity), cause(err))
 	}
 	stored, err = d.recover(stored)
@@ -179,7 +187,7 @@ func newer(a, b *Stored) bool {
 func (d *Directory) Begin(intent Intent) error {
 	if err := d.begin(intent); err != nil {
 		d.dropNext()
-		return failure.Wrap(failure.Transient, err,
+		return failure.Wrap(failure.Transient, unusable(err),
 			"the storage %s can't take a new identity (%s): the cluster isn't asked for one until it can", d.path, cause(err))
 	}
 	return nil
@@ -279,7 +287,7 @@ func (d *Directory) intent() (*Intent, error) {
 	}
 	var intent Intent
 	if err := json.Unmarshal(data, &intent); err != nil {
-		return nil, failure.Wrap(failure.Configuration, err,
+		return nil, failure.Wrap(failure.Configuration, unusable(err),
 			"the file %s is unreadable: remove it if you know that no renewal was cut off", filepath.Join(d.path, fileIntent))
 	}
 	return &intent, nil

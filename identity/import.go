@@ -73,7 +73,7 @@ func (d *Directory) readTbot() (*Stored, error) {
 	creds, err := cluster.RestoreCredentials(files[tbotKey], files[tbotTLSCert], files[tbotSSHCert],
 		splitTbot(files[tbotTLSCAs]), splitTbot(files[tbotSSHCAs]))
 	if err != nil {
-		return nil, failure.Wrap(failure.Configuration, err,
+		return nil, failure.Wrap(failure.Configuration, unusable(err),
 			"the storage directory %s holds an identity of the official agent that can't be read (%s): restore it, or move its files away and give the bot a new token", d.path, cause(err))
 	}
 	method := cluster.JoinMethodKubernetes

@@ -161,8 +161,13 @@ func (k *Keeper) Run(ctx context.Context) error {
 			timer.Stop()
 		case <-timer.C:
 		}
-		if err := k.attempt(ctx, reason); err != nil && k.hopeless(err) {
-			return trace.Wrap(err)
+		err := k.attempt(ctx, reason)
+		switch {
+		case err == nil:
+		case k.hopeless(err):
+			return trace.Wrap(err) // the caller says so, once
+		default:
+			k.logFailure(err, "next_attempt", k.next())
 		}
 	}
 }
@@ -174,6 +179,9 @@ func (k *Keeper) Once(ctx context.Context) error {
 		return nil
 	}
 	err := k.attempt(ctx, "oneshot")
+	if err != nil {
+		k.logFailure(err)
+	}
 	if err != nil && k.usable() {
 		// The old identity still serves; the outputs may work with it.
 		return nil
@@ -222,7 +230,7 @@ func (k *Keeper) next() time.Time {
 	return k.due
 }
 
-// attempt renews or joins, once, and reports.
+// attempt renews or joins, once, and reports. The caller logs the error.
 func (k *Keeper) attempt(ctx context.Context, reason string) error {
 	began := time.Now()
 	creds, err := k.obtain(ctx)
@@ -236,7 +244,6 @@ func (k *Keeper) attempt(ctx context.Context, reason string) error {
 	}
 	k.opts.Reporter.Report(report)
 	if err != nil {
-		k.logFailure(err)
 		return err
 	}
 	k.opts.Log.Info("The identity was renewed.", "reason", reason, "bot", creds.Username(), "generation", creds.Generation(),
@@ -274,8 +281,8 @@ func (k *Keeper) publish(creds *cluster.Credentials) {
 	k.changed = make(chan struct{})
 }
 
-func (k *Keeper) logFailure(err error) {
-	attrs := []any{"err", err, "kind", failure.KindOf(err), "next_attempt", k.next()}
+func (k *Keeper) logFailure(err error, attrs ...any) {
+	attrs = append([]any{"err", err, "kind", failure.KindOf(err)}, attrs...)
 	current := k.Current()
 	switch {
 	case current == nil:
