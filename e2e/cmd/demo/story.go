@@ -244,7 +244,11 @@ func serial(cert *x509.Certificate) string {
 func round(d time.Duration) string {
 	switch {
 	case d > time.Minute:
-		return strings.TrimSuffix(d.Round(time.Second).String(), "0s")
+		text := d.Round(time.Second).String()
+		if whole, ok := strings.CutSuffix(text, "m0s"); ok {
+			return whole + "m"
+		}
+		return text
 	case d > time.Second:
 		return d.Round(10 * time.Millisecond).String()
 	default:
