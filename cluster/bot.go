@@ -117,7 +117,8 @@ func (b *Bot) Generation(ctx context.Context, current *Credentials) (generation 
 	}
 	label := user.BotGenerationLabel()
 	if label == "" {
-		return 0, false, nil
+		// No identity of this bot was issued yet: it has been recreated.
+		return 0, true, nil
 	}
 	generation, err = strconv.ParseUint(label, 10, 64)
 	if err != nil {
