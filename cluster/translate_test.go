@@ -110,7 +110,7 @@ func TestTranslate(t *testing.T) {
 		// The network.
 		"unknown host": {&net.OpError{Op: "dial", Err: &net.DNSError{Name: "no.example.com", Err: "no such host", IsNotFound: true}},
 			failure.Unreachable, "no.example.com can't be resolved"},
-		"refused":  {dialError(syscall.ECONNREFUSED), failure.Unreachable, "was refused: nobody listens there, or a firewall forbids it (192.0.2.1:443)"},
+		"refused":  {dialError(syscall.ECONNREFUSED), failure.Unreachable, "was refused (192.0.2.1:443): check the address and the port"},
 		"no route": {dialError(syscall.EHOSTUNREACH), failure.Unreachable, "no route to the host"},
 		"refused through gRPC": {trace.ConnectionProblem(nil, `connection error: desc = "transport: Error while dialing: failed to dial: dial tcp 192.0.2.1:3025: connect: connection refused"`),
 			failure.Unreachable, "(192.0.2.1:3025)"},
