@@ -49,14 +49,17 @@ type Keeper struct {
 	opts  Options
 	renew chan string
 
-	mu       sync.Mutex // protects the following
-	current  *cluster.Credentials
-	changed  chan struct{} // closed and replaced when current changes
+	// The following belong to the goroutine that calls Run or Once.
 	stored   Stored
-	unsaved  bool
-	doubt    bool
+	doubt    bool // the cluster may hold a later generation than stored has
+	unsaved  int  // how often storing the current identity failed; 0: it's stored
 	failures int
-	due      time.Time
+
+	mu      sync.Mutex // protects the following
+	current *cluster.Credentials
+	changed chan struct{} // closed and replaced when current changes
+	due     time.Time     // of the next attempt
+	saveAt  time.Time     // of the next attempt to store; zero: nothing to store
 }
 
 // NewKeeper loads the stored identity, if any, and publishes it if it's still
@@ -88,7 +91,7 @@ func NewKeeper(opts Options) (*Keeper, error) {
 		opts.Log.Info("The join method changed; the bot joins afresh.", "was", stored.JoinMethod, "is", opts.Method)
 		return k, nil
 	}
-	k.publish(stored.Credentials)
+	k.publish(stored.Credentials, due(stored.Credentials, time.Now(), opts.Interval, opts.Jitter()))
 	return k, nil
 }
 
@@ -151,15 +154,13 @@ func (k *Keeper) RenewNow(reason string) {
 func (k *Keeper) Run(ctx context.Context) error {
 	k.announce()
 	for {
-		timer := time.NewTimer(time.Until(k.next()))
-		reason := "due"
-		select {
-		case <-ctx.Done():
-			timer.Stop()
+		reason, ok := k.awaitDue(ctx)
+		if !ok {
 			return nil
-		case reason = <-k.renew:
-			timer.Stop()
-		case <-timer.C:
+		}
+		if reason == "" {
+			k.storeAgain()
+			continue
 		}
 		err := k.attempt(ctx, reason)
 		switch {
@@ -172,6 +173,44 @@ func (k *Keeper) Run(ctx context.Context) error {
 	}
 }
 
+// longestNap bounds a sleep, so that due times are met after the host was
+// suspended or its clock was set: timers know of neither.
+const longestNap = time.Minute
+
+// awaitDue waits until an attempt is due, or asked for, and says why; the
+// reason is "" if only storing is due. It's false when ctx has ended.
+func (k *Keeper) awaitDue(ctx context.Context) (reason string, ok bool) {
+	for ctx.Err() == nil {
+		next, saveAt := k.times()
+		now := time.Now()
+		switch {
+		case !now.Before(next):
+			return "due", true
+		case !saveAt.IsZero() && !now.Before(saveAt):
+			return "", true
+		case !saveAt.IsZero() && saveAt.Before(next):
+			next = saveAt
+		}
+		timer := time.NewTimer(min(time.Until(next), longestNap))
+		select {
+		case <-ctx.Done():
+		case reason := <-k.renew:
+			timer.Stop()
+			return reason, true
+		case <-timer.C:
+		}
+		timer.Stop()
+	}
+	return "", false
+}
+
+// times returns when the next attempt is due, and when storing is.
+func (k *Keeper) times() (next, saveAt time.Time) {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	return k.due, k.saveAt
+}
+
 // Once makes sure that there's an identity that isn't due for renewal.
 func (k *Keeper) Once(ctx context.Context) error {
 	if time.Now().Before(k.next()) {
@@ -179,10 +218,17 @@ func (k *Keeper) Once(ctx context.Context) error {
 		return nil
 	}
 	err := k.attempt(ctx, "oneshot")
-	if err != nil {
-		k.logFailure(err)
+	switch {
+	case err == nil && k.unsaved > 0:
+		// The process ends soon, and with it the only copy.
+		return k.saveAgain()
+	case err == nil && !k.usable():
+		return trace.Wrap(ctx.Err()) // stopped
+	case err == nil:
+		return nil
 	}
-	if err != nil && k.usable() {
+	k.logFailure(err)
+	if k.usable() {
 		// The old identity still serves; the outputs may work with it.
 		return nil
 	}
@@ -257,12 +303,13 @@ func (k *Keeper) attempt(ctx context.Context, reason string) error {
 // settle publishes the outcome and computes when the next attempt is due.
 func (k *Keeper) settle(creds *cluster.Credentials, err error) {
 	if err == nil {
-		k.publish(creds)
+		k.failures = 0
+		k.publish(creds, dueAfter(creds, time.Now(), k.opts.Interval, k.opts.Jitter()))
 		return
 	}
+	k.failures++
 	k.mu.Lock()
 	defer k.mu.Unlock()
-	k.failures++
 	var left time.Duration
 	if k.current != nil {
 		left = time.Until(k.current.NotAfter())
@@ -271,12 +318,11 @@ func (k *Keeper) settle(creds *cluster.Credentials, err error) {
 }
 
 // publish makes an identity current and wakes those who wait.
-func (k *Keeper) publish(creds *cluster.Credentials) {
+func (k *Keeper) publish(creds *cluster.Credentials, next time.Time) {
 	k.mu.Lock()
 	defer k.mu.Unlock()
-	k.failures = 0
 	k.current = creds
-	k.due = due(creds, time.Now(), k.opts.Interval, k.opts.Jitter())
+	k.due = next
 	close(k.changed)
 	k.changed = make(chan struct{})
 }
@@ -307,12 +353,12 @@ func (k *Keeper) obtain(ctx context.Context) (*cluster.Credentials, error) {
 		}
 		k.opts.Log.Error("The join token was replaced, but joining with it failed; the present identity stays.", "err", err)
 	}
-	if current != nil && k.usable() && current.Renewable() && k.opts.Method == cluster.JoinMethodToken {
+	if current != nil && k.usable() && current.Renewable() {
 		return k.renewal(ctx, current)
 	}
 	creds, err := k.join(ctx, current)
-	if err != nil && current != nil && k.opts.Method == cluster.JoinMethodToken {
-		return nil, failure.Wrap(failure.KindOf(err), err,
+	if err != nil && current != nil && k.opts.Method == cluster.JoinMethodToken && failure.KindOf(err) == failure.Refused {
+		return nil, failure.Wrap(failure.Refused, err,
 			"the bot's identity expired at %s and its token can't be used again (%s): delete and recreate the bot, or give it a new token",
 			current.NotAfter().UTC().Format(time.RFC3339), err)
 	}
@@ -322,15 +368,39 @@ func (k *Keeper) obtain(ctx context.Context) (*cluster.Credentials, error) {
 // saveAgain tries to store an identity that an earlier attempt received, but
 // couldn't store. Until that works, another one isn't asked for.
 func (k *Keeper) saveAgain() error {
-	if !k.unsaved {
+	if k.unsaved == 0 {
 		return nil
 	}
 	if err := k.opts.Store.Save(k.stored); err != nil {
+		k.saveLater()
 		return failure.Wrap(failure.Transient, err,
 			"the current identity couldn't be stored in %s (%s): make room or mend the file system before the agent stops, or the bot must join again", k.opts.Store, cause(err))
 	}
-	k.unsaved = false
+	k.unsaved = 0
+	k.mu.Lock()
+	k.saveAt = time.Time{}
+	k.mu.Unlock()
+	k.opts.Log.Info("The identity is stored now.", "storage", k.opts.Store.String(), "generation", k.stored.Credentials.Generation())
 	return nil
+}
+
+// saveLater notes that the current identity isn't stored, and when to try next.
+func (k *Keeper) saveLater() {
+	k.unsaved++
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	k.saveAt = time.Now().Add(retryIn(k.unsaved, 0, k.opts.Jitter()))
+}
+
+// storeAgain is an attempt of its own to store, between two renewals.
+func (k *Keeper) storeAgain() {
+	err := k.saveAgain()
+	next, saveAt := k.times()
+	if err != nil {
+		next = saveAt
+		k.opts.Log.Error("The identity still couldn't be stored.", "err", err, "next_attempt", next)
+	}
+	k.opts.Reporter.Report(diagnostics.Report{Err: err, Unchanged: true, NotAfter: k.stored.Credentials.NotAfter(), Next: next, Detail: k.detail(k.stored.Credentials)})
 }
 
 // join exchanges the token for an identity.
@@ -339,13 +409,29 @@ func (k *Keeper) join(ctx context.Context, previous *cluster.Credentials) (*clus
 	if err != nil {
 		return nil, trace.Wrap(err)
 	}
-	if err := k.opts.Store.Begin(Intent{TokenHash: hash, Since: time.Now()}); err != nil {
+	intent := Intent{TokenHash: hash, Since: time.Now()}
+	if k.doubt {
+		// One record holds both: a join that fails doesn't end the doubt.
+		intent.Generation = k.stored.Credentials.Generation()
+	}
+	if err := k.opts.Store.Begin(intent); err != nil {
 		return nil, trace.Wrap(err)
 	}
-	creds, err := k.opts.Joiner.Join(ctx, req)
+	sending, cancel := finishing(ctx)
+	defer cancel()
+	creds, err := k.opts.Joiner.Join(sending, req)
 	if err != nil {
-		k.abandon()
+		// After a stop nobody knows whether the token is spent, and the record
+		// tells the next run.
+		if !k.doubt && ctx.Err() == nil {
+			k.abandon()
+		}
 		return nil, trace.Wrap(err)
+	}
+	if creds.Renewable() && k.opts.Method != cluster.JoinMethodToken {
+		// Old servers go by the token's own method and don't compare.
+		k.opts.Log.Warn("The join token is of the method token, and nothing else was checked. Set onboarding.join_method: token, or give onboarding.token the name of a token of the other method.",
+			"join_method", k.opts.Method)
 	}
 	k.keep(creds, hash)
 	return creds, nil
@@ -380,7 +466,9 @@ func (k *Keeper) renewal(ctx context.Context, current *cluster.Credentials) (*cl
 	if err := k.opts.Store.Begin(Intent{Generation: current.Generation(), Since: time.Now()}); err != nil {
 		return nil, trace.Wrap(err)
 	}
-	creds, err := k.opts.Joiner.Renew(ctx, current, k.opts.TTL)
+	sending, cancel := finishing(ctx)
+	defer cancel()
+	creds, err := k.opts.Joiner.Renew(sending, current, k.opts.TTL)
 	if cluster.Uncertain(err) {
 		k.doubt = true
 		return nil, err
@@ -397,14 +485,33 @@ func (k *Keeper) renewal(ctx context.Context, current *cluster.Credentials) (*cl
 // it's used all the same, since the one before it is spent; saveAgain keeps
 // trying.
 func (k *Keeper) keep(creds *cluster.Credentials, tokenHash string) {
+	k.unsaved = 0
 	k.stored = Stored{Credentials: creds, JoinMethod: k.opts.Method, TokenHash: tokenHash}
 	k.doubt = false
 	if err := k.opts.Store.Save(k.stored); err != nil {
-		k.unsaved = true
+		k.saveLater()
 		k.opts.Log.Error("The new identity couldn't be stored. It's used, and storing is tried again; if the agent stops before that works, the bot must join again.",
 			"storage", k.opts.Store.String(), "err", err)
 	}
 	k.checkClock(creds)
+}
+
+// finishTime is what a request that can't be made twice gets to come to its end
+// when the agent is told to stop. It's well within the time that all services
+// get to stop.
+const finishTime = 2 * time.Second
+
+// finishing returns a context that ends finishTime after ctx does.
+func finishing(ctx context.Context) (context.Context, context.CancelFunc) {
+	longer, cancel := context.WithCancel(context.WithoutCancel(ctx))
+	stop := context.AfterFunc(ctx, func() {
+		sleep(longer, finishTime)
+		cancel()
+	})
+	return longer, func() {
+		stop()
+		cancel()
+	}
 }
 
 // abandon ends the intent after a clear no.
