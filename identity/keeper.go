@@ -154,11 +154,11 @@ func (k *Keeper) RenewNow(reason string) {
 func (k *Keeper) Run(ctx context.Context) error {
 	k.announce()
 	for {
-		reason, ok := k.awaitDue(ctx)
-		if !ok {
+		reason, storing, ok := k.awaitDue(ctx)
+		switch {
+		case !ok:
 			return nil
-		}
-		if reason == "" {
+		case storing:
 			k.storeAgain()
 			continue
 		}
@@ -177,17 +177,17 @@ func (k *Keeper) Run(ctx context.Context) error {
 // suspended or its clock was set: timers know of neither.
 const longestNap = time.Minute
 
-// awaitDue waits until an attempt is due, or asked for, and says why; the
-// reason is "" if only storing is due. It's false when ctx has ended.
-func (k *Keeper) awaitDue(ctx context.Context) (reason string, ok bool) {
+// awaitDue waits until an attempt is due, or asked for, and says why; storing
+// means that only storing is due. ok is false when ctx has ended.
+func (k *Keeper) awaitDue(ctx context.Context) (reason string, storing, ok bool) {
 	for ctx.Err() == nil {
 		next, saveAt := k.times()
 		now := time.Now()
 		switch {
 		case !now.Before(next):
-			return "due", true
+			return "due", false, true
 		case !saveAt.IsZero() && !now.Before(saveAt):
-			return "", true
+			return "", true, true
 		case !saveAt.IsZero() && saveAt.Before(next):
 			next = saveAt
 		}
@@ -196,12 +196,12 @@ func (k *Keeper) awaitDue(ctx context.Context) (reason string, ok bool) {
 		case <-ctx.Done():
 		case reason := <-k.renew:
 			timer.Stop()
-			return reason, true
+			return reason, false, true
 		case <-timer.C:
 		}
 		timer.Stop()
 	}
-	return "", false
+	return "", false, false
 }
 
 // times returns when the next attempt is due, and when storing is.
@@ -338,255 +338,4 @@ func (k *Keeper) logFailure(err error, attrs ...any) {
 	default:
 		k.opts.Log.Warn("The identity couldn't be renewed; the current one serves on.", append(attrs, "not_after", current.NotAfter())...)
 	}
-}
-
-// obtain gets the next identity and stores it.
-func (k *Keeper) obtain(ctx context.Context) (*cluster.Credentials, error) {
-	current := k.Current()
-	if err := k.saveAgain(); err != nil {
-		return nil, trace.Wrap(err)
-	}
-	if current != nil && k.changedToken() {
-		creds, err := k.join(ctx, current)
-		if err == nil {
-			return creds, nil
-		}
-		k.opts.Log.Error("The join token was replaced, but joining with it failed; the present identity stays.", "err", err)
-	}
-	if current != nil && k.usable() && current.Renewable() {
-		return k.renewal(ctx, current)
-	}
-	creds, err := k.join(ctx, current)
-	if err != nil && current != nil && k.opts.Method == cluster.JoinMethodToken && failure.KindOf(err) == failure.Refused {
-		return nil, failure.Wrap(failure.Refused, err,
-			"the bot's identity expired at %s and its token can't be used again (%s): delete and recreate the bot, or give it a new token",
-			current.NotAfter().UTC().Format(time.RFC3339), err)
-	}
-	return creds, trace.Wrap(err)
-}
-
-// saveAgain tries to store an identity that an earlier attempt received, but
-// couldn't store. Until that works, another one isn't asked for.
-func (k *Keeper) saveAgain() error {
-	if k.unsaved == 0 {
-		return nil
-	}
-	if err := k.opts.Store.Save(k.stored); err != nil {
-		k.saveLater()
-		return failure.Wrap(failure.Transient, err,
-			"the current identity couldn't be stored in %s (%s): make room or mend the file system before the agent stops, or the bot must join again", k.opts.Store, cause(err))
-	}
-	k.unsaved = 0
-	k.mu.Lock()
-	k.saveAt = time.Time{}
-	k.mu.Unlock()
-	k.opts.Log.Info("The identity is stored now.", "storage", k.opts.Store.String(), "generation", k.stored.Credentials.Generation())
-	return nil
-}
-
-// saveLater notes that the current identity isn't stored, and when to try next.
-func (k *Keeper) saveLater() {
-	k.unsaved++
-	k.mu.Lock()
-	defer k.mu.Unlock()
-	k.saveAt = time.Now().Add(retryIn(k.unsaved, 0, k.opts.Jitter()))
-}
-
-// storeAgain is an attempt of its own to store, between two renewals.
-func (k *Keeper) storeAgain() {
-	err := k.saveAgain()
-	next, saveAt := k.times()
-	if err != nil {
-		next = saveAt
-		k.opts.Log.Error("The identity still couldn't be stored.", "err", err, "next_attempt", next)
-	}
-	k.opts.Reporter.Report(diagnostics.Report{Err: err, Unchanged: true, NotAfter: k.stored.Credentials.NotAfter(), Next: next, Detail: k.detail(k.stored.Credentials)})
-}
-
-// join exchanges the token for an identity.
-func (k *Keeper) join(ctx context.Context, previous *cluster.Credentials) (*cluster.Credentials, error) {
-	req, hash, err := k.joinRequest(previous)
-	if err != nil {
-		return nil, trace.Wrap(err)
-	}
-	intent := Intent{TokenHash: hash, Since: time.Now()}
-	if k.doubt {
-		// One record holds both: a join that fails doesn't end the doubt.
-		intent.Generation = k.stored.Credentials.Generation()
-	}
-	if err := k.opts.Store.Begin(intent); err != nil {
-		return nil, trace.Wrap(err)
-	}
-	sending, cancel := finishing(ctx)
-	defer cancel()
-	creds, err := k.opts.Joiner.Join(sending, req)
-	if err != nil {
-		// After a stop nobody knows whether the token is spent, and the record
-		// tells the next run.
-		if !k.doubt && ctx.Err() == nil {
-			k.abandon()
-		}
-		return nil, trace.Wrap(err)
-	}
-	if creds.Renewable() && k.opts.Method != cluster.JoinMethodToken {
-		// Old servers go by the token's own method and don't compare.
-		k.opts.Log.Warn("The join token is of the method token, and nothing else was checked. Set onboarding.join_method: token, or give onboarding.token the name of a token of the other method.",
-			"join_method", k.opts.Method)
-	}
-	k.keep(creds, hash)
-	return creds, nil
-}
-
-func (k *Keeper) joinRequest(previous *cluster.Credentials) (cluster.JoinRequest, string, error) {
-	token, err := k.opts.Tokens.Token()
-	if err != nil {
-		return cluster.JoinRequest{}, "", trace.Wrap(err)
-	}
-	key, err := cluster.NewKey()
-	if err != nil {
-		return cluster.JoinRequest{}, "", trace.Wrap(err)
-	}
-	req := cluster.JoinRequest{Method: k.opts.Method, Token: token, Key: key, TTL: k.opts.TTL}
-	if k.opts.Method == cluster.JoinMethodKubernetes {
-		if req.IDToken, err = k.opts.Tokens.ServiceAccountToken(); err != nil {
-			return cluster.JoinRequest{}, "", trace.Wrap(err)
-		}
-		if previous != nil && time.Now().Before(previous.NotAfter()) {
-			req.Previous = previous
-		}
-	}
-	return req, HashToken(token), nil
-}
-
-// renewal exchanges the identity for its next generation.
-func (k *Keeper) renewal(ctx context.Context, current *cluster.Credentials) (*cluster.Credentials, error) {
-	if err := k.resolveDoubt(ctx, current); err != nil {
-		return nil, trace.Wrap(err)
-	}
-	if err := k.opts.Store.Begin(Intent{Generation: current.Generation(), Since: time.Now()}); err != nil {
-		return nil, trace.Wrap(err)
-	}
-	sending, cancel := finishing(ctx)
-	defer cancel()
-	creds, err := k.opts.Joiner.Renew(sending, current, k.opts.TTL)
-	if cluster.Uncertain(err) {
-		k.doubt = true
-		return nil, err
-	}
-	if err != nil {
-		k.abandon()
-		return nil, trace.Wrap(err)
-	}
-	k.keep(creds, k.stored.TokenHash)
-	return creds, nil
-}
-
-// keep stores an identity that the cluster has issued. If it can't be stored
-// it's used all the same, since the one before it is spent; saveAgain keeps
-// trying.
-func (k *Keeper) keep(creds *cluster.Credentials, tokenHash string) {
-	k.unsaved = 0
-	k.stored = Stored{Credentials: creds, JoinMethod: k.opts.Method, TokenHash: tokenHash}
-	k.doubt = false
-	if err := k.opts.Store.Save(k.stored); err != nil {
-		k.saveLater()
-		k.opts.Log.Error("The new identity couldn't be stored. It's used, and storing is tried again; if the agent stops before that works, the bot must join again.",
-			"storage", k.opts.Store.String(), "err", err)
-	}
-	k.checkClock(creds)
-}
-
-// finishTime is what a request that can't be made twice gets to come to its end
-// when the agent is told to stop. It's well within the time that all services
-// get to stop.
-const finishTime = 2 * time.Second
-
-// finishing returns a context that ends finishTime after ctx does.
-func finishing(ctx context.Context) (context.Context, context.CancelFunc) {
-	longer, cancel := context.WithCancel(context.WithoutCancel(ctx))
-	stop := context.AfterFunc(ctx, func() {
-		sleep(longer, finishTime)
-		cancel()
-	})
-	return longer, func() {
-		stop()
-		cancel()
-	}
-}
-
-// abandon ends the intent after a clear no.
-func (k *Keeper) abandon() {
-	if err := k.opts.Store.Abandon(); err != nil {
-		k.opts.Log.Warn("The record of the attempt couldn't be removed; the next start will be careful for nothing.",
-			"storage", k.opts.Store.String(), "err", err)
-	}
-}
-
-// checkClock compares this host's clock with the one that dated the
-// certificate: lifetimes are asked for by ours and judged by theirs.
-func (k *Keeper) checkClock(creds *cluster.Credentials) {
-	skew := time.Until(creds.NotBefore().Add(backdated)).Round(time.Second)
-	if skew.Abs() > maxSkew {
-		k.opts.Log.Warn("This host's clock and the cluster's differ: certificates will seem to begin or end at the wrong time. Check time synchronisation.",
-			"cluster_is_ahead_by", skew.String())
-	}
-}
-
-// generationSettle lies between two answers about the generation, the second of
-// which is believed. The Auth Service answers from a cache, which lags behind
-// its backend by a second or a few, and a request that was cut off may still
-// wait in a server that was stuck (lib/auth/auth_with_roles.go of Teleport 14:
-// GetUser reads the cache, the generation check past it).
-const generationSettle = 10 * time.Second
-
-// heldGeneration returns the server's count for the bot as of after the
-// doubtful renewal. A count beyond the identity's own is news at once; any
-// other could be old, and is asked for again after generationSettle.
-func (k *Keeper) heldGeneration(ctx context.Context, current *cluster.Credentials) (held uint64, known bool, err error) {
-	held, known, err = k.opts.Joiner.Generation(ctx, current)
-	if err != nil || !known || held > current.Generation() {
-		return held, known, trace.Wrap(err)
-	}
-	k.opts.Log.Info("Asking the cluster again for the generation before it's believed: its caches may lag.", "in", generationSettle.String())
-	if !sleep(ctx, generationSettle) {
-		return 0, false, trace.Wrap(ctx.Err())
-	}
-	held, known, err = k.opts.Joiner.Generation(ctx, current)
-	return held, known, trace.Wrap(err)
-}
-
-// resolveDoubt finds out, after a renewal whose reply was lost, whether the
-// server has moved on, before the stored generation is presented: a stale one
-// makes the server lock the bot.
-func (k *Keeper) resolveDoubt(ctx context.Context, current *cluster.Credentials) error {
-	if !k.doubt {
-		return nil
-	}
-	held, known, err := k.heldGeneration(ctx, current)
-	if err != nil {
-		return trace.Wrap(err)
-	}
-	mine := current.Generation()
-	switch {
-	case known && held == mine:
-		k.opts.Log.Info("The cut-off renewal hadn't reached the cluster; renewing as usual.", "generation", mine)
-		k.doubt = false
-		return nil
-	case known && held > mine:
-		return failure.New(failure.Refused,
-			"the reply to a renewal was lost: the cluster holds generation %d of %s, this host %d, and presenting it would lock the bot; certificates are issued until %s. Delete and recreate the bot and give this host its new token before then",
-			held, current.Username(), mine, current.NotAfter().UTC().Format(time.RFC3339))
-	case known:
-		return failure.New(failure.Refused,
-			"the bot was recreated or its cluster restored: the cluster holds generation %d of %s, this host %d, and presenting it would lock the bot; certificates are issued until %s. Give this host a new token of the bot before then",
-			held, current.Username(), mine, current.NotAfter().UTC().Format(time.RFC3339))
-	}
-	if at := presentAnyway(current, time.Now()); time.Now().Before(at) {
-		return failure.New(failure.Transient,
-			"the reply to a renewal was lost, and this cluster doesn't tell the bot's generation: the present identity serves until %s and is then presented, which locks the bot instance if the cluster had moved on; to be safe, give this host a new token before then",
-			at.UTC().Format(time.RFC3339))
-	}
-	k.opts.Log.Warn("Presenting an identity whose generation may be behind: too little of its life is left to wait longer.", "generation", mine)
-	k.doubt = false
-	return nil
 }
