@@ -97,6 +97,9 @@ func (i *Issuer) Reset() {
 	}
 }
 
+// ForgetAuthorities makes the next request fetch the authorities.
+func (i *Issuer) ForgetAuthorities() { i.authorities.forget() }
+
 // Identity issues a certificate for API and SSH use.
 func (i *Issuer) Identity(ctx context.Context, req IdentityRequest) (*Credentials, error) {
 	bot, err := i.identity.Wait(ctx)
@@ -241,7 +244,7 @@ func (i *Issuer) rolesFor(ctx context.Context, bot *Credentials, configured []st
 		roles := role.GetImpersonateConditions(types.Allow).Roles
 		if len(roles) == 0 {
 			return nil, failure.New(failure.Refused,
-				"the bot's role %q allows it no roles to impersonate: add roles to the bot (tctl bots update --add-roles=…), or name them in the output's `roles`", bot.Username())
+				"the bot's role %q allows it no roles to impersonate: add roles to the bot (`tctl bots update NAME --add-roles=ROLE`, or where tctl doesn't have that, allow.impersonate.roles of `tctl edit role/bot-NAME`), or name them in the output's `roles`", bot.Username())
 		}
 		return roles, nil
 	})

@@ -47,7 +47,7 @@ func byText(err error) (failure.Kind, string) {
 	text := err.Error()
 	for _, rule := range rules {
 		if rule.matches(text) {
-			return rule.kind, rule.advice
+			return rule.kind, strings.ReplaceAll(rule.advice, said, oneLine(err))
 		}
 	}
 	return failure.Other, ""

@@ -82,6 +82,13 @@ func TestTranslate(t *testing.T) {
 		"another reason": {errors.New("reviewing kubernetes token with in_cluster: token user is not a service account: admin"),
 			failure.Refused, "spec.kubernetes"},
 
+		// Roles.
+		"no such role": {trace.NotFound("role access is not found"), failure.NotFound, "role access is not found: create it"},
+		"role not allowed": {trace.AccessDenied(`user "bot-x" has requested role impersonation for ["access"]`),
+			failure.Refused, `may not assume the roles that this output asks for (user "bot-x" has requested role impersonation for ["access"]): add them`},
+		"role not allowed, as logged": {trace.AccessDenied("access denied to 'bot-x' to impersonate roles 'access'"),
+			failure.Refused, "add them to the bot"},
+
 		// Versions.
 		"client too old": {trace.AccessDenied("client version is unsupported"), failure.Refused, "install a newer one"},
 

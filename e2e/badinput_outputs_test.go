@@ -14,24 +14,28 @@ import (
 	"rollcall/e2e/harness"
 )
 
-// threeOutputs are a good one, one for an application that isn't there, and one
-// with a role that the bot may not have.
-func (s *stage) threeOutputs(t *testing.T) string {
+// mixedOutputs are a good one, one for an application that isn't there, one
+// with a role that isn't there, and one with a role that the bot may not assume.
+func (s *stage) mixedOutputs(t *testing.T) string {
+	role := harness.Unique(t, "others")
+	s.cluster.CreateAppRole(t, role, map[string]string{"team": "others"})
 	return s.document(t, document{outputs: s.application("good", "") +
 		s.output("application", "missing", "app_name: no-such-app,") +
-		s.application("forbidden", "roles: [no-such-role],")})
+		s.application("roleless", "roles: [no-such-role],") +
+		s.application("forbidden", "roles: ["+role+"],")})
 }
 
-// What each of the bad ones says.
-const (
-	missingApp  = `no-such-app`
-	missingRole = `no-such-role`
-)
+// What each of the bad ones says, and what to do.
+var badOutputs = map[string]string{
+	"missing":   `application .*no-such-app.* was not found: check that it's registered and served \(tctl get apps\), and that the bot's roles .* may see it`,
+	"roleless":  `role no-such-role is not found: create it .* or correct the output's roles`,
+	"forbidden": `the bot may not assume the roles that this output asks for .*others.*: add them to the bot`,
+}
 
 func TestOneshotTellsWhichOutputFailed(t *testing.T) {
 	t.Parallel()
 	s := newStage(t)
-	config := s.threeOutputs(t)
+	config := s.mixedOutputs(t)
 
 	agent := s.cluster.Rollcall(t, "start", "-c", config, "--oneshot")
 	require.Equal(t, exitPartial, agent.Wait(t).ExitCode)
@@ -40,10 +44,9 @@ func TestOneshotTellsWhichOutputFailed(t *testing.T) {
 	require.Regexp(t, `(?m)^NAME +RESULT +EXPIRES +TOOK +ERROR$`, table)
 	require.Regexp(t, `(?m)^identity +ok `, table)
 	require.Regexp(t, `(?m)^good +ok +\d{4}-\d\d-\d\d `, table)
-	require.Regexp(t, `(?m)^missing +failed .*`+missingApp+`.*: .*`, table)
-	require.Regexp(t, `(?m)^forbidden +failed .*`+missingRole+`.*: .*`, table)
 	require.NotRegexp(t, notForUsers, table+agent.Stderr.String())
-	for _, name := range []string{"missing", "forbidden"} {
+	for name, says := range badOutputs {
+		require.Regexp(t, `(?m)^`+name+` +failed +- .*`+says, table)
 		require.Len(t, regexp.MustCompile(`level=(WARN|ERROR).* output=`+name).FindAllString(agent.Stderr.String(), -1), 1)
 		require.NoFileExists(t, filepath.Join(s.place(name), "tlscert"))
 	}
@@ -64,7 +67,7 @@ func TestOneshotTellsWhichOutputFailed(t *testing.T) {
 		results[service.Name] = service.Result + " " + service.Kind
 	}
 	require.Equal(t, map[string]string{
-		"identity": "ok ", "good": "ok ", "missing": "failed not_found", "forbidden": "failed refused",
+		"identity": "ok ", "good": "ok ", "missing": "failed not_found", "roleless": "failed not_found", "forbidden": "failed refused",
 	}, results)
 }
 
@@ -72,13 +75,13 @@ func TestStartGoesOnBesideFailedOutputs(t *testing.T) {
 	t.Parallel()
 	s := newStage(t)
 
-	agent := s.start(t, s.threeOutputs(t))
+	agent := s.start(t, s.mixedOutputs(t))
 
 	s.awaitFile(t, agent, "good")
 	agent.WaitFor(t, patience, "what the failed outputs say", func() error {
-		for _, text := range []string{missingApp, missingRole} {
-			if !regexp.MustCompile(`level=(WARN|ERROR) .*` + text + `.* retry_in=`).MatchString(agent.Stderr.String()) {
-				return fmt.Errorf("nothing of %s", text)
+		for name, says := range badOutputs {
+			if !regexp.MustCompile(`level=(WARN|ERROR) .*output=` + name + ` .*` + says + `.* retry_in=`).MatchString(agent.Stderr.String()) {
+				return fmt.Errorf("nothing of %s", name)
 			}
 		}
 		return nil
