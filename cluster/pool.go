@@ -47,9 +47,6 @@ type pooled struct {
 	err     error
 	users   int
 	retired bool
-	// abandoned says that whoever dialled went away before it was done; it's
-	// written before ready is closed, too.
-	abandoned bool
 }
 
 func newPool(dial dialFunc) *pool {
