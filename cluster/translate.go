@@ -62,7 +62,7 @@ func byStatus(err error) (failure.Kind, string) {
 	}
 	switch {
 	case answer.status == http.StatusTooManyRequests:
-		return failure.Transient, "the cluster limits how often it may be asked"
+		return failure.Transient, "the cluster limits how often this host's address may ask it, which other agents behind the same address share: try again in a minute"
 	case answer.status == http.StatusNotImplemented:
 		return failure.Other, ""
 	case answer.status >= http.StatusInternalServerError:
