@@ -78,6 +78,11 @@ func NewKeeper(opts Options) (*Keeper, error) {
 		return nil, trace.Wrap(err)
 	}
 	k.stored = *stored
+	if k.opts.Method == "" {
+		// A file without an onboarding section is enough for a bot that has
+		// joined: it goes on as it began.
+		k.opts.Method = stored.JoinMethod
+	}
 	k.doubt = intent != nil && stored.Credentials.Renewable()
 	if k.doubt {
 		opts.Log.Warn("A renewal was cut off before its reply was stored; the cluster is asked which generation it holds before this one is presented.",
