@@ -92,8 +92,8 @@ func NewKeeper(opts Options) (*Keeper, error) {
 		opts.Log.Info("The join token changed; the stored identity is discarded and the bot joins afresh.")
 		return k, nil
 	}
-	if stored.JoinMethod != opts.Method {
-		opts.Log.Info("The join method changed; the bot joins afresh.", "was", stored.JoinMethod, "is", opts.Method)
+	if stored.JoinMethod != k.opts.Method {
+		opts.Log.Info("The join method changed; the bot joins afresh.", "was", stored.JoinMethod, "is", k.opts.Method)
 		return k, nil
 	}
 	k.publish(stored.Credentials, due(stored.Credentials, time.Now(), opts.Interval, opts.Jitter()))

@@ -291,7 +291,8 @@ func (a *agent) run(ctx context.Context) error {
 	defer cancel(nil)
 	a.fail = cancel
 	var background sync.WaitGroup
-	background.Go(func() { renewOnSignal(ctx, a.host.RenewAll) })
+	signals := takeRenewSignals()
+	background.Go(func() { renewOnSignal(ctx, signals, a.host.RenewAll) })
 	background.Go(func() { a.notifier.Run(ctx, a.host.Alive) })
 	a.notifier.Ready("running")
 

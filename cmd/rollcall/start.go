@@ -177,10 +177,17 @@ func once(ctx context.Context, a *agent, env environment, format string) error {
 	return &shownError{err: failed, code: code}
 }
 
-// renewOnSignal renews everything on SIGHUP and SIGUSR1 until ctx ends.
-func renewOnSignal(ctx context.Context, renew func(reason string)) {
+// takeRenewSignals has SIGHUP and SIGUSR1 sent to a channel. It's called before
+// systemd hears that the agent is ready: a reload kills a process that doesn't
+// take its signal yet.
+func takeRenewSignals() chan os.Signal {
 	signals := make(chan os.Signal, 1)
 	signal.Notify(signals, syscall.SIGHUP, syscall.SIGUSR1)
+	return signals
+}
+
+// renewOnSignal renews everything on each of the signals until ctx ends.
+func renewOnSignal(ctx context.Context, signals chan os.Signal, renew func(reason string)) {
 	defer signal.Stop(signals)
 	for {
 		select {
