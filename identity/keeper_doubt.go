@@ -18,12 +18,12 @@ import (
 const generationSettle = 10 * time.Second
 
 // heldGeneration returns the server's count for the bot as of after the
-// doubtful renewal. A count beyond the identity's own is news at once; any
-// other could be old, and is asked for again after generationSettle.
+// doubtful renewal. The first answer shows only that the server answers: it
+// can be too low, and, where the bot was just recreated, too high.
 func (k *Keeper) heldGeneration(ctx context.Context, current *cluster.Credentials) (held uint64, known bool, err error) {
-	held, known, err = k.opts.Joiner.Generation(ctx, current)
-	if err != nil || !known || held > current.Generation() {
-		return held, known, trace.Wrap(err)
+	_, known, err = k.opts.Joiner.Generation(ctx, current)
+	if err != nil || !known {
+		return 0, false, trace.Wrap(err)
 	}
 	k.opts.Log.Info("Asking the cluster again for the generation before it's believed: its caches may lag.", "in", generationSettle.String())
 	if !sleep(ctx, generationSettle) {
