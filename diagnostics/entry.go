@@ -24,6 +24,7 @@ type Entry struct {
 	lastFailure time.Time
 	lastError   string
 	consecutive int
+	hook        *HookStatus
 }
 
 // Report notes what an attempt came to.
@@ -39,6 +40,14 @@ func (e *Entry) Report(report Report) {
 		e.succeeded(report)
 	}
 	e.board.metrics.count(e.name, report)
+}
+
+// Hook notes what the last run of the service's hooks came to; detail is one
+// short sentence for people (of which hook), never a secret.
+func (e *Entry) Hook(err error, detail string) {
+	e.board.mu.Lock()
+	defer e.board.mu.Unlock()
+	e.hook = &HookStatus{Time: e.board.now().UTC(), OK: err == nil, Message: oneLine(detail), Error: sentence(err)}
 }
 
 func (e *Entry) succeeded(report Report) {
@@ -93,6 +102,7 @@ func (e *Entry) statusLocked(now time.Time) Status {
 		LastFailure:         optional(e.lastFailure),
 		LastError:           e.lastError,
 		ConsecutiveFailures: e.consecutive,
+		LastHook:            e.hook,
 	}
 	status.Ready = status.State == StateReady
 	status.Degraded = status.Ready && e.consecutive > 0

@@ -61,6 +61,9 @@ type Change struct {
 	DirectoryPath string
 	// Files are the names that were added, changed or removed, sorted.
 	Files []string
+	// Serial is the new certificate's serial number in hexadecimal, as openssl
+	// prints it.
+	Serial string
 	// NotAfter is when the new certificate ends.
 	NotAfter time.Time
 	// Reason says why the set was renewed.

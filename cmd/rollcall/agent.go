@@ -16,6 +16,7 @@ import (
 	"rollcall/destination"
 	"rollcall/diagnostics"
 	"rollcall/failure"
+	"rollcall/hooks"
 	"rollcall/identity"
 	"rollcall/internal/version"
 	"rollcall/outputs"
@@ -35,7 +36,9 @@ type agent struct {
 	store    identity.Store
 	notifier *systemd.Notifier
 	outputs  []output
-	closers  []func()
+	// hookMetrics are shared by the hooks of all outputs.
+	hookMetrics *hooks.Metrics
+	closers     []func()
 
 	// fail ends the agent with an error; set by run.
 	fail context.CancelCauseFunc
@@ -68,6 +71,8 @@ func newAgent(cfg *config.Config, log *slog.Logger, env environment) (*agent, er
 		log:      log,
 		board:    diagnostics.NewBoard(time.Now),
 		notifier: systemd.NewNotifier(env.Getenv, log),
+
+		hookMetrics: hooks.NewMetrics(),
 	}
 	a.host = service.NewHost(log, func(name string) diagnostics.Reporter { return a.board.Reporter(name, "") })
 	if err := a.build(env); err != nil {
@@ -91,7 +96,7 @@ func (a *agent) build(env environment) error {
 	a.issuer = cluster.NewIssuer(a.bot, a.keeper, opts, a.log)
 	a.closers = append(a.closers, a.issuer.Close)
 	for _, out := range a.cfg.Outputs {
-		if err := a.addOutput(out); err != nil {
+		if err := a.addOutput(out, env); err != nil {
 			return trace.Wrap(err, "output %s", out.Name)
 		}
 	}
@@ -158,7 +163,7 @@ func (a *agent) retryOutputs() {
 	}
 }
 
-func (a *agent) addOutput(out config.Output) error {
+func (a *agent) addOutput(out config.Output, env environment) error {
 	place, err := a.place(out.Destination)
 	if err != nil {
 		return trace.Wrap(err)
@@ -176,10 +181,15 @@ func (a *agent) addOutput(out config.Output) error {
 			return trace.Wrap(err)
 		}
 	}
+	runner, err := a.addHooks(out, env, &deps)
+	if err != nil {
+		return trace.Wrap(err)
+	}
 	built, err := buildOutput(out.Options, deps)
 	if err != nil {
 		return trace.Wrap(err)
 	}
+	built = hooked(built, runner)
 	a.outputs = append(a.outputs, built)
 	return trace.Wrap(a.host.Add(built))
 }
@@ -241,10 +251,12 @@ func (a *agent) addBackground() error {
 		return nil
 	}
 	build := version.Read()
+	registry := diagnostics.NewRegistry(a.board, diagnostics.Build{Version: build.Version, Commit: build.Commit, GoVersion: build.Go})
+	registry.MustRegister(a.hookMetrics)
 	server := diagnostics.NewServer(diagnostics.ServerOptions{
 		Addr:     a.cfg.DiagAddr,
 		Board:    a.board,
-		Registry: diagnostics.NewRegistry(a.board, diagnostics.Build{Version: build.Version, Commit: build.Commit, GoVersion: build.Go}),
+		Registry: registry,
 		Log:      a.log,
 		Pprof:    a.cfg.Debug,
 	})

@@ -49,6 +49,7 @@ It reads the official agent's (tbot's) version 2 configuration as it is.`,
 		newStartCommand(env, g),
 		newValidateCommand(env, g),
 		newConfigureCommand(env, g),
+		newHooksCommand(env, g),
 		newVersionCommand(env),
 		newCompletionCommand(env),
 	)
