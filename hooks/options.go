@@ -26,14 +26,13 @@ type Options struct {
 	// Exec is a program's absolute path and its arguments. There's no shell,
 	// and nothing is expanded.
 	Exec []string `yaml:"exec,omitempty"`
-	// Signal is the name of a signal, such as HUP. Give the process with
-	// PIDFile or with Unit.
+	// Signal is the name of a signal, such as HUP; `pid_file` or `unit` says who
+	// gets it.
 	Signal string `yaml:"signal,omitempty"`
-	// PIDFile is the absolute path of the file that holds the process's
-	// number; for Signal.
+	// PIDFile is the absolute path of the file that holds the number of the
+	// process to signal. A stale one is refused.
 	PIDFile string `yaml:"pid_file,omitempty"`
-	// Unit is the systemd service whose main process gets the signal; for
-	// Signal.
+	// Unit is the systemd service whose main process gets the signal.
 	Unit string `yaml:"unit,omitempty"`
 	// ReloadUnit is a systemd unit to reload; one that isn't running is left
 	// alone.
@@ -41,7 +40,7 @@ type Options struct {
 	// RestartUnit is a systemd unit to restart; one that isn't running is left
 	// alone.
 	RestartUnit string `yaml:"restart_unit,omitempty"`
-	// User is the user to run the program as, by name or number; for Exec. The
+	// User is the user to run the program of `exec` as, by name or number. The
 	// agent needs CAP_SETUID and CAP_SETGID for that.
 	User string `yaml:"user,omitempty"`
 	// Timeout is how long the hook may take; a program is then killed, with

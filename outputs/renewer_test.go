@@ -58,9 +58,17 @@ func TestRenewsEachInterval(t *testing.T) {
 		require.WithinDuration(t, began.Add(80*time.Minute), last.Next, time.Second)
 		require.Equal(t, Change{
 			Output: "application-grafana", Type: "application", Destination: "test memory",
-			Files: r.told()[0].Files, NotAfter: r.told()[0].NotAfter, Reason: "nothing is there yet",
+			Files: r.told()[0].Files, NotAfter: r.told()[0].NotAfter, Serial: r.told()[0].Serial, Reason: "nothing is there yet",
 		}, r.told()[0])
 		require.Contains(t, r.told()[0].Files, "tlscert")
+		require.NotEqual(t, r.told()[0].Serial, r.told()[3].Serial)
+
+		// What is told of the set in place is what was told of its change.
+		current, err := Current(t.Context(), append((&ApplicationOptions{}).Files(), "no-such-file"), r)
+		require.NoError(t, err)
+		require.Equal(t, r.told()[3].Serial, current.Serial)
+		require.WithinDuration(t, r.told()[3].NotAfter, current.NotAfter, time.Second)
+		require.ElementsMatch(t, (&ApplicationOptions{}).Files(), current.Files)
 		require.Equal(t, "due", r.told()[3].Reason)
 	})
 }
