@@ -86,7 +86,7 @@ func (b *Bot) Renew(ctx context.Context, current *Credentials, ttl time.Duration
 	if err != nil {
 		err = translate("renewing the bot's identity", err)
 		b.forgetBroken(current, err)
-		if definitive(err) {
+		if definitive(err) && !Mismatched(err) {
 			return nil, err
 		}
 		return nil, NewUncertain(err)
