@@ -339,7 +339,7 @@ func TestNothingIsLeftBehind(t *testing.T) {
 	group.Go(func() {
 		for range 5 {
 			s.issuer.Reset()
-			renewed, err := s.bot.Renew(t.Context(), s.identity.creds, time.Hour)
+			renewed, err := s.bot.Renew(t.Context(), s.identity.creds, time.Hour, begins)
 			require.NoError(t, err)
 			s.identity.mu.Lock()
 			s.identity.creds = renewed
@@ -355,7 +355,7 @@ func TestNothingIsLeftBehind(t *testing.T) {
 func TestRenew(t *testing.T) {
 	for _, server := range []*fakeTeleport{fakeV15Auth(), fakeV17Auth()} {
 		s := newIssuingStage(t, server, Options{})
-		renewed, err := s.bot.Renew(t.Context(), s.identity.creds, time.Hour)
+		renewed, err := s.bot.Renew(t.Context(), s.identity.creds, time.Hour, begins)
 		require.NoError(t, err)
 		require.EqualValues(t, 2, renewed.Generation())
 		req := s.fake.lastCerts()
@@ -391,7 +391,7 @@ func TestUncertainRenewals(t *testing.T) {
 					return nil
 				}
 			})
-			_, err := s.bot.Renew(t.Context(), s.identity.creds, time.Hour)
+			_, err := s.bot.Renew(t.Context(), s.identity.creds, time.Hour, begins)
 			require.Error(t, err)
 			require.Equal(t, test.want, Uncertain(err))
 		})
@@ -406,7 +406,7 @@ func TestRenewalDuringAnOutageIsNotUncertain(t *testing.T) {
 	require.NoError(t, err)
 	require.Equal(t, 1, s.connections())
 	s.server.grpc.Stop()
-	_, err = s.bot.Renew(t.Context(), s.identity.creds, time.Hour)
+	_, err = s.bot.Renew(t.Context(), s.identity.creds, time.Hour, begins)
 	require.Error(t, err)
 	require.False(t, Uncertain(err))
 	require.Equal(t, failure.Unreachable, failure.KindOf(err))
@@ -530,7 +530,7 @@ func TestLifeFits(t *testing.T) {
 		"and much longer, as the roles allowed": {12 * hour, 7 * hour, 13 * hour, false},
 	}
 	for name, test := range tests {
-		require.Equal(t, test.want, lifeFits(begin, begin.Add(test.life), begin.Add(test.age), test.ttl), name)
+		require.Equal(t, test.want, lifeFits(begin.Add(-backdated), begin.Add(test.life), begin.Add(test.age), test.ttl), name)
 	}
 }
 
@@ -586,3 +586,6 @@ func TestCertificateEndsWithItsSession(t *testing.T) {
 	}
 	require.Equal(t, 1, s.fake.called("CreateAppSession"))
 }
+
+// begins is a caller of Renew that has nothing to record.
+func begins() error { return nil }
