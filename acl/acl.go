@@ -69,6 +69,10 @@ func (e Entry) String() string {
 	if e.named() {
 		id = fmt.Sprint(e.ID)
 	}
+	return e.text(id)
+}
+
+func (e Entry) text(id string) string {
 	kind := map[Tag]string{Owner: "user", User: "user", OwnerGroup: "group", Group: "group", Mask: "mask", Other: "other"}[e.Tag]
 	return fmt.Sprintf("%s:%s:%s", kind, id, e.Perm)
 }
@@ -192,6 +196,22 @@ func (a ACL) String() string {
 	parts := make([]string, len(a))
 	for i, e := range a {
 		parts[i] = e.String()
+	}
+	return strings.Join(parts, ",")
+}
+
+// Names is String with the names that this host has for the ids.
+func (a ACL) Names() string {
+	parts := make([]string, len(a))
+	for i, e := range a {
+		switch e.Tag {
+		case User:
+			parts[i] = e.text(UserName(e.ID))
+		case Group:
+			parts[i] = e.text(GroupName(e.ID))
+		default:
+			parts[i] = e.String()
+		}
 	}
 	return strings.Join(parts, ",")
 }

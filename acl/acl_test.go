@@ -47,6 +47,8 @@ func TestNew(t *testing.T) {
 	require.Equal(t, Read|Write|Execute, New(Read).Limit())
 	require.Equal(t, uint32(0o751), FromMode(0o751).Mode())
 	require.True(t, New(Read|Write).Equal(FromMode(0o600)))
+	require.Equal(t, "user::r--,user:root:r--,group::---,group:root:r--,mask::r--,other::---",
+		New(Read, Entry{User, Read, 0}, Entry{Group, Read, 0}).Names())
 }
 
 func TestDecodeRefuses(t *testing.T) {

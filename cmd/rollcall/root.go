@@ -41,6 +41,7 @@ It reads the official agent's (tbot's) version 2 configuration as it is.`,
 	root.SetFlagErrorFunc(func(_ *cobra.Command, err error) error { return &usageError{err: err} })
 	root.AddCommand(
 		newStartCommand(env, g),
+		newInitCommand(env, g),
 		newValidateCommand(env, g),
 		newConfigureCommand(env, g),
 		newVersionCommand(env),
