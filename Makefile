@@ -11,8 +11,10 @@ RACE ?= -race
 # The end-to-end tests: what to run, and how long it may take.
 E2E_ARGS ?=
 E2E_TIMEOUT ?= 40m
-# What `make bench` runs (a program in the e2e module), and its arguments.
-BENCH ?= ./cmd/bench
+# More for `go build` of the release binary (-v names the packages).
+BUILD_ARGS ?=
+# Arguments of `make demo` (--wait) and `make bench` (--help lists them).
+DEMO_ARGS ?=
 BENCH_ARGS ?=
 # What writes docs/configuration.md.
 DOCS ?= $(GO) test ./config -count=1 -run '^TestReference$$' -update
@@ -33,8 +35,10 @@ SMALL := -tags grpcnotrace -gcflags 'github.com/gravitational/teleport/api/...=-
 
 # The official agent's libraries link only without assembly (see e2e/go.mod).
 E2E_TAGS := -tags purego
+# Builds what the end-to-end tests need, or what it's told: e2e/harness/build
+# has the one list, and asks this Makefile's build for bin/rollcall.
+E2E_BUILD := cd e2e && $(GO) run -buildvcs=false ./cmd/build
 STAGE := scripts/stage.sh run
-PROGRESS := scripts/with-progress.sh
 
 ##@ Use
 
@@ -45,11 +49,11 @@ help: ## Show this list
 
 build: ## Build bin/rollcall, stripped and reproducible
 	@mkdir -p bin
-	CGO_ENABLED=0 $(GO) build -trimpath -buildvcs=false $(SMALL) -ldflags "$(LDFLAGS)" -o bin/rollcall ./cmd/rollcall
+	CGO_ENABLED=0 $(GO) build $(BUILD_ARGS) -trimpath -buildvcs=false $(SMALL) -ldflags "$(LDFLAGS)" -o bin/rollcall ./cmd/rollcall
 
-demo: build e2e-binaries ## Show the main job on a real cluster on loopback, step by step
-	@cd e2e && ../$(PROGRESS) "the demo" $(GO) build -v $(E2E_TAGS) -o bin/demo ./cmd/demo
-	@cd e2e && exec ./bin/demo
+demo: ## Show the main job on a real cluster on loopback, step by step
+	@$(E2E_BUILD) demo
+	@cd e2e && exec ./bin/demo $(DEMO_ARGS)
 
 ##@ Test
 
@@ -80,13 +84,11 @@ e2e-vet:
 
 # Go's own cache decides if there is anything to do; the first time takes
 # minutes, because a whole Teleport cluster is compiled.
-e2e-binaries: ## Build the real cluster and the official tbot into e2e/bin
-	@mkdir -p e2e/bin
-	@cd e2e && ../$(PROGRESS) "the test cluster" $(GO) build -v $(E2E_TAGS) -ldflags "-s -w" -o bin/cluster ./cmd/cluster
-	@cd e2e && ../$(PROGRESS) "the official tbot" $(GO) build -v $(E2E_TAGS) -ldflags "-s -w" -o bin/tbot github.com/gravitational/teleport/tool/tbot
+e2e-binaries: ## Build the real cluster, the official tbot and bin/rollcall
+	@$(E2E_BUILD)
 
-bench: build e2e-binaries ## Measure beside the official tbot (BENCH_ARGS="…")
-	@cd e2e && ../$(PROGRESS) "the benchmark" $(GO) build -v $(E2E_TAGS) -o bin/bench $(BENCH)
+bench: ## Measure beside the official tbot (BENCH_ARGS="…")
+	@$(E2E_BUILD) bench
 	@cd e2e && exec ./bin/bench $(BENCH_ARGS)
 
 build-check: ## Build twice, in two places, and compare the bytes

@@ -44,7 +44,7 @@ func exitCode(err error) int {
 	if errors.As(err, &usage) {
 		return exitConfiguration
 	}
-	if errors.Is(err, identity.ErrLocked) {
+	if errors.Is(err, identity.ErrLocked) || errors.Is(err, identity.ErrUnusable) {
 		return exitStorage
 	}
 	switch failure.KindOf(err) {
