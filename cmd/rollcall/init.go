@@ -53,7 +53,7 @@ Exit codes: 0 done, or nothing to do; 1 refused, with the reason; 2 cut off.`,
 
   # One of them
   rollcall init -c /etc/rollcall.yaml --init-dir=/opt/grafana --bot-user=teleport --reader-user=app`,
-		Args: cobra.NoArgs,
+		Args: noArguments,
 		RunE: func(*cobra.Command, []string) error {
 			if f.format != "text" && f.format != "json" {
 				return &usageError{fmt.Errorf("--format %q isn't text or json", f.format)}
