@@ -221,6 +221,14 @@ func TestInitDoesNotGiveTheBotWhatItPutThere(t *testing.T) {
 	require.Contains(t, strings.Join(plan.Notes, "\n"), path+"/key belongs to root, and not to the bot")
 	require.Zero(t, ownerOf(t, path+"/key"))
 
+	// Nor what belonged to somebody who didn't own the directory.
+	roots := filepath.Join(reachable(t), "out")
+	put(t, roots, Set{"key": []byte("a third user's")})
+	require.NoError(t, os.Chown(roots+"/key", thirdID, thirdID))
+	plan = initialise(t, initOptions(roots))
+	require.Contains(t, strings.Join(plan.Notes, "\n"), roots+"/key belongs to 61002, and not to the bot")
+	require.Equal(t, uint32(thirdID), ownerOf(t, roots+"/key"))
+
 	// Nor a file with a second name elsewhere.
 	other := filepath.Join(reachable(t), "out")
 	require.NoError(t, os.Mkdir(other, 0o700))

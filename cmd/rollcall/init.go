@@ -211,6 +211,9 @@ func (f *initFlags) base() (destination.InitOptions, error) {
 			o.Owner = bot
 		}
 	}
+	if o.Owner.UID == o.Bot.UID {
+		o.Bot = o.Owner // with the group that was asked for
+	}
 	return o, nil
 }
 
