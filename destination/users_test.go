@@ -78,7 +78,7 @@ func mountVFAT(t *testing.T) string {
 	out, err := exec.Command("mkfs.vfat", image).CombinedOutput()
 	require.NoError(t, err, string(out))
 	path := t.TempDir()
-	out, err = exec.Command("mount", "-t", "vfat", "-o", "loop,umask=077,uid=0", image, path).CombinedOutput()
+	out, err = exec.Command("mount", "-t", "vfat", "-o", "loop,fmask=177,dmask=077,uid=0", image, path).CombinedOutput()
 	if err != nil {
 		t.Skipf("needs root with the right to mount vfat, and a kernel that has it: %s", out)
 	}
