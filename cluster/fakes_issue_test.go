@@ -27,7 +27,7 @@ import (
 type fakeIssuing struct {
 	mu sync.Mutex // protects the following
 	// certs are the requests for certificates, in order.
-	certs []proto.UserCertsRequest
+	certs      []proto.UserCertsRequest
 	generation uint64
 	sessions   map[string]time.Time // ID to its end
 	made       int                  // sessions

@@ -101,18 +101,30 @@ func lostReply(t *testing.T) error {
 
 // faultyStore is a Memory whose methods can fail, and that keeps intents.
 type faultyStore struct {
+	mu sync.Mutex // protects the following
 	Memory
 	beginErr, saveErr error
 	saves             int
 	intent            *Intent
 }
 
+// failSaves makes Save fail from now on; nil mends it.
+func (s *faultyStore) failSaves(err error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.saveErr = err
+}
+
 func (s *faultyStore) Load() (*Stored, *Intent, error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
 	stored, _, err := s.Memory.Load()
 	return stored, s.intent, err
 }
 
 func (s *faultyStore) Begin(i Intent) error {
+	s.mu.Lock()
+	defer s.mu.Unlock()
 	if s.beginErr == nil {
 		s.intent = &i
 	}
@@ -120,6 +132,8 @@ func (s *faultyStore) Begin(i Intent) error {
 }
 
 func (s *faultyStore) Save(stored Stored) error {
+	s.mu.Lock()
+	defer s.mu.Unlock()
 	s.saves++
 	if s.saveErr != nil {
 		return s.saveErr
@@ -128,7 +142,12 @@ func (s *faultyStore) Save(stored Stored) error {
 	return s.Memory.Save(stored)
 }
 
-func (s *faultyStore) Abandon() error { s.intent = nil; return nil }
+func (s *faultyStore) Abandon() error {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.intent = nil
+	return nil
+}
 
 type reports struct {
 	mu  sync.Mutex // protects the following
@@ -208,7 +227,13 @@ func (s *stage) make() {
 	s.keeper = keeper
 }
 
+// pass lets time pass, and everything happen that is due in it. What the test
+// did before happened before that, for the race detector too, which knows
+// nothing of time: hence the locks.
 func (s *stage) pass(d time.Duration) {
+	s.joiner.set(func(*stubJoiner) {})
+	s.store.failSaves(s.store.saveErr)
+	s.keeper.Current()
 	time.Sleep(d)
 	synctest.Wait()
 }
@@ -542,7 +567,7 @@ func TestNothingIsAskedBeforeTheStoreCanTakeIt(t *testing.T) {
 func TestIdentityThatCanNotBeStored(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		s := newStage(t).holds(5, 20*time.Minute, time.Hour)
-		s.store.saveErr = errors.New("input/output error")
+		s.store.failSaves(errors.New("input/output error"))
 		s.start()
 		require.EqualValues(t, 6, s.keeper.Current().Generation(), "the one before is spent")
 		s.pass(5 * time.Minute)
@@ -554,7 +579,7 @@ func TestIdentityThatCanNotBeStored(t *testing.T) {
 		s.pass(time.Hour)
 		require.Equal(t, []uint64{5}, s.joiner.presented(), "no other is asked for before it's stored")
 
-		s.store.saveErr = nil
+		s.store.failSaves(nil)
 		s.pass(time.Minute)
 		require.Greater(t, s.store.stored.Credentials.Generation(), uint64(0))
 	})
@@ -563,9 +588,9 @@ func TestIdentityThatCanNotBeStored(t *testing.T) {
 func TestStoringSucceedsBetweenRenewals(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		s := newStage(t).holds(5, 20*time.Minute, time.Hour)
-		s.store.saveErr = errors.New("input/output error")
+		s.store.failSaves(errors.New("input/output error"))
 		s.start()
-		s.store.saveErr = nil
+		s.store.failSaves(nil)
 		s.pass(time.Second)
 		require.EqualValues(t, 6, s.store.stored.Credentials.Generation())
 		require.NoError(t, s.reports.last().Err)
@@ -691,7 +716,7 @@ func TestOnce(t *testing.T) {
 	})
 	synctest.Test(t, func(t *testing.T) {
 		s := newStage(t)
-		s.store.saveErr = errors.New("input/output error")
+		s.store.failSaves(errors.New("input/output error"))
 		s.make()
 		require.ErrorContains(t, s.keeper.Once(t.Context()), "couldn't be stored")
 	})

@@ -17,6 +17,7 @@ import (
 	"rollcall/diagnostics"
 	"rollcall/failure"
 	"rollcall/identity"
+	"rollcall/internal/footprint"
 	"rollcall/internal/version"
 	"rollcall/outputs"
 	"rollcall/service"
@@ -306,6 +307,7 @@ func (a *agent) run(ctx context.Context) error {
 	signals := takeRenewSignals()
 	background.Go(func() { renewOnSignal(ctx, signals, a.host.RenewAll) })
 	background.Go(func() { a.notifier.Run(ctx, a.host.Alive) })
+	background.Go(func() { footprint.Run(ctx) })
 	a.notifier.Ready("running")
 
 	err := a.host.Run(ctx)
