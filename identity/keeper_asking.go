@@ -95,22 +95,44 @@ func (k *Keeper) renewal(ctx context.Context, current *cluster.Credentials) (*cl
 	if err := k.resolveDoubt(ctx, current); err != nil {
 		return nil, trace.Wrap(err)
 	}
-	if err := k.opts.Store.Begin(Intent{Generation: current.Generation(), Since: time.Now()}); err != nil {
-		return nil, trace.Wrap(err)
+	begun := false
+	begin := func() error {
+		err := k.opts.Store.Begin(Intent{Generation: current.Generation(), Since: time.Now()})
+		begun = err == nil
+		return trace.Wrap(err)
 	}
 	sending, cancel := finishing(ctx)
 	defer cancel()
-	creds, err := k.opts.Joiner.Renew(sending, current, k.opts.TTL)
+	creds, err := k.opts.Joiner.Renew(sending, current, k.opts.TTL, begin)
 	if cluster.Uncertain(err) {
 		k.doubt = true
+		if cluster.Mismatched(err) {
+			k.markStale(current)
+		}
 		return nil, err
 	}
 	if err != nil {
-		k.abandon()
+		if begun {
+			k.abandon()
+		}
 		return nil, trace.Wrap(err)
 	}
-	k.keep(creds, k.stored.TokenHash)
+	k.keep(creds, k.tokenHash())
 	return creds, nil
+}
+
+// tokenHash is the hash that goes with a renewed identity. An imported one may
+// lack it: the token that is configured now counts as the one that it came
+// from, so that a later change is noticed.
+func (k *Keeper) tokenHash() string {
+	if k.stored.TokenHash != "" || k.opts.Method != cluster.JoinMethodToken {
+		return k.stored.TokenHash
+	}
+	token, err := k.opts.Tokens.Token()
+	if err != nil {
+		return ""
+	}
+	return HashToken(token)
 }
 
 // finishTime is what a request that can't be made twice gets to come to its end

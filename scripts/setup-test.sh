@@ -17,6 +17,7 @@ needs() {
 		openssl   openssl         reading the written certificates as a user would
 		getfacl   acl             the ACLs on written files
 		setfacl   acl             the ACLs on written files
+		mkfs.vfat dosfstools      a file system without ACLs
 	LIST
 }
 

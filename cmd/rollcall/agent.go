@@ -18,6 +18,7 @@ import (
 	"rollcall/failure"
 	"rollcall/hooks"
 	"rollcall/identity"
+	"rollcall/internal/footprint"
 	"rollcall/internal/version"
 	"rollcall/outputs"
 	"rollcall/service"
@@ -39,6 +40,10 @@ type agent struct {
 	// hookMetrics are shared by the hooks of all outputs.
 	hookMetrics *hooks.Metrics
 	closers     []func()
+
+	// rotated is when the last rotation step was followed; it belongs to the
+	// follower's goroutine.
+	rotated time.Time
 
 	// fail ends the agent with an error; set by run.
 	fail context.CancelCauseFunc
@@ -284,14 +289,22 @@ func (a *agent) followRotation(ctx context.Context) {
 	for _, r := range a.outputs {
 		r.RenewNow("certificate authorities changed")
 	}
+	a.rotated = time.Now()
 }
+
+// rotationRound is what the outputs get to be renewed after a rotation step
+// before the follower looks for those that weren't.
+const rotationRound = 2 * time.Minute
 
 // refreshStale renews the outputs whose files are from before a rotation that
 // happened while the agent wasn't there to see it.
 func (a *agent) refreshStale(ctx context.Context, authorities *cluster.Authorities) {
+	if time.Since(a.rotated) < rotationRound {
+		return
+	}
+	a.issuer.ForgetAuthorities()
 	for _, out := range a.outputs {
 		if !out.Holds(ctx, authorities) {
-			a.issuer.ForgetAuthorities()
 			out.RenewNow("the files hold other certificate authorities than the cluster")
 		}
 	}
@@ -306,6 +319,7 @@ func (a *agent) run(ctx context.Context) error {
 	signals := takeRenewSignals()
 	background.Go(func() { renewOnSignal(ctx, signals, a.host.RenewAll) })
 	background.Go(func() { a.notifier.Run(ctx, a.host.Alive) })
+	background.Go(func() { footprint.Run(ctx) })
 	a.notifier.Ready("running")
 
 	err := a.host.Run(ctx)
