@@ -29,8 +29,8 @@ func (o *Options) Notes() []string {
 }
 
 func userNeeds(user string) string {
-	return "running as " + user + " needs an agent with CAP_SETUID and CAP_SETGID. Under systemd that takes a drop-in: " +
-		"[Service] AmbientCapabilities=CAP_SETUID CAP_SETGID, CapabilityBoundingSet=CAP_SETUID CAP_SETGID, SystemCallFilter=@setuid"
+	return "running as " + user + " needs an agent with CAP_SETUID, CAP_SETGID and, to end it at its timeout, CAP_KILL. Under systemd that takes a drop-in: " +
+		"[Service] AmbientCapabilities=CAP_SETUID CAP_SETGID CAP_KILL, CapabilityBoundingSet=CAP_SETUID CAP_SETGID CAP_KILL, SystemCallFilter=@setuid"
 }
 
 func signalNeeds() string {
@@ -73,5 +73,6 @@ func hasAll(set string, capabilities []int) bool {
 	return true
 }
 
-// mayChangeUser says whether this process may run programs as somebody else.
-func mayChangeUser() bool { return capable(unix.CAP_SETUID, unix.CAP_SETGID) }
+// mayChangeUser says whether this process may run programs as somebody else,
+// and end them.
+func mayChangeUser() bool { return capable(unix.CAP_SETUID, unix.CAP_SETGID, unix.CAP_KILL) }

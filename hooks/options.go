@@ -41,7 +41,7 @@ type Options struct {
 	// alone.
 	RestartUnit string `yaml:"restart_unit,omitempty"`
 	// User is the user to run the program of `exec` as, by name or number. The
-	// agent needs CAP_SETUID and CAP_SETGID for that.
+	// agent needs CAP_SETUID, CAP_SETGID and CAP_KILL for that.
 	User string `yaml:"user,omitempty"`
 	// Timeout is how long the hook may take; a program is then killed, with
 	// all that it started.

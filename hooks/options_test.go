@@ -71,7 +71,7 @@ func TestOptionsString(t *testing.T) {
 
 func TestNotesNameWhatIsNeeded(t *testing.T) {
 	for want, options := range map[string]Options{
-		"AmbientCapabilities=CAP_SETUID CAP_SETGID": {Exec: []string{"/bin/true"}, User: "app"},
+		"AmbientCapabilities=CAP_SETUID CAP_SETGID CAP_KILL": {Exec: []string{"/bin/true"}, User: "app"},
 		"ReadWritePaths=":                                    {Exec: []string{"/bin/true"}},
 		"AmbientCapabilities=CAP_KILL":                       {Signal: "HUP", PIDFile: "/run/x.pid"},
 		"rollcall install systemd --allow-reload x.service":  {ReloadUnit: "x.service"},

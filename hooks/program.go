@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"os/exec"
 	"os/user"
+	"runtime"
 	"strconv"
 	"syscall"
 	"time"
@@ -37,7 +38,7 @@ func (p program) run(ctx context.Context) ([]string, error) {
 		Stdout: &out, Stderr: &out, WaitDelay: pipePatience,
 		SysProcAttr: &syscall.SysProcAttr{Setpgid: true, Credential: p.as},
 	}
-	if err := cmd.Start(); err != nil {
+	if err := startBare(cmd); err != nil {
 		return nil, failure.Wrap(failure.Configuration, err, "%s can't be started: %s", p.argv[0], reason(err))
 	}
 	group := cmd.Process.Pid
@@ -58,6 +59,23 @@ func (p program) run(ctx context.Context) ([]string, error) {
 		return out.lines(), failure.Wrap(failure.Other, err, "%s ended with %s%s", p.argv[0], exit, lastWords(out.lines()))
 	}
 	return out.lines(), failure.Wrap(failure.Other, err, "%s: %s", p.argv[0], reason(err))
+}
+
+// startBare starts a program without the agent's ambient capabilities. A unit's
+// drop-in gives those to the agent alone; they'd go on to programs, and stay
+// with them even as another user. They belong to a thread, so a thread is used
+// up for it: it isn't unlocked, and ends with its goroutine.
+func startBare(cmd *exec.Cmd) error {
+	started := make(chan error, 1)
+	go func() {
+		runtime.LockOSThread()
+		err := unix.Prctl(unix.PR_CAP_AMBIENT, unix.PR_CAP_AMBIENT_CLEAR_ALL, 0, 0, 0)
+		if err == nil {
+			err = cmd.Start()
+		}
+		started <- err
+	}()
+	return <-started
 }
 
 // awaitEnd waits until a child has ended, and leaves it to be reaped.

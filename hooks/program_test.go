@@ -3,9 +3,11 @@ package hooks
 import (
 	"fmt"
 	"os"
+	"os/exec"
 	"path/filepath"
 	"strconv"
 	"strings"
+	"syscall"
 	"testing"
 	"time"
 
@@ -143,6 +145,46 @@ func TestRunsAsAnotherUser(t *testing.T) {
 	results, err = g.Test(t.Context(), sampleChange())
 	require.NoError(t, err)
 	require.ErrorContains(t, results[0].Err, `there is no user "nobody-of-that-name" on this host`)
+}
+
+// TestCapabilitiesStayWithTheAgent runs this test again as an agent that isn't
+// root and has what the drop-in gives it.
+func TestCapabilitiesStayWithTheAgent(t *testing.T) {
+	if os.Getenv("ROLLCALL_TEST_CAPABLE") == "" {
+		if os.Geteuid() != 0 {
+			t.Skip("only root may give capabilities away")
+		}
+		again := exec.Command("/proc/self/exe", "-test.run=^TestCapabilitiesStayWithTheAgent$", "-test.v")
+		again.Env = []string{"ROLLCALL_TEST_CAPABLE=yes", "PATH=" + defaultPath}
+		again.Dir = "/"
+		again.SysProcAttr = &unix.SysProcAttr{
+			Credential:  &syscall.Credential{Uid: 12345, Gid: 12345},
+			AmbientCaps: []uintptr{unix.CAP_SETUID, unix.CAP_SETGID, unix.CAP_KILL},
+		}
+		out, err := again.CombinedOutput()
+		require.NoError(t, err, "%s", out)
+		require.Contains(t, string(out), "--- PASS: TestCapabilitiesStayWithTheAgent")
+		return
+	}
+	require.True(t, mayChangeUser())
+	as, late := execute("/bin/grep", "-E", "^(Uid|CapAmb|CapPrm|CapEff)", "/proc/self/status"), execute("/bin/sleep", "600")
+	own := as
+	as.User, late.User, late.Timeout = "12346", "12346", 200*time.Millisecond
+	g := newRig(t, RunnerOptions{Hooks: []Options{own, as, late}})
+	results, err := g.Test(t.Context(), sampleChange())
+	require.NoError(t, err)
+	none := "0000000000000000"
+	require.Equal(t, []string{"Uid: 12345 12345 12345 12345", "CapPrm: " + none, "CapEff: " + none, "CapAmb: " + none}, words(results[0].Output))
+	require.Equal(t, []string{"Uid: 12346 12346 12346 12346", "CapPrm: " + none, "CapEff: " + none, "CapAmb: " + none}, words(results[1].Output))
+	require.ErrorContains(t, results[2].Err, "took longer than its timeout")
+}
+
+// words are the lines with one blank between words.
+func words(lines []string) []string {
+	for i, line := range lines {
+		lines[i] = strings.Join(strings.Fields(line), " ")
+	}
+	return lines
 }
 
 func TestCaptured(t *testing.T) {

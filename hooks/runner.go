@@ -166,7 +166,7 @@ func (r *Runner) serve(ctx context.Context, change Change) bool {
 		}
 		failed = r.round(ctx, failed.tasks, change, nil)
 	}
-	r.report(nil, fmt.Sprintf("%d hooks ran: %s", len(tasks), change.Reason))
+	r.report(nil, "all hooks ran: "+change.Reason)
 	return true
 }
 

@@ -35,7 +35,7 @@ func TestRunsAfterAChangeAndOnlyThen(t *testing.T) {
 	require.Equal(t, "first\nsecond\n", content(notes))
 	_, err, detail := g.said.last()
 	require.NoError(t, err)
-	require.Equal(t, "1 hooks ran: second", detail)
+	require.Equal(t, "all hooks ran: second", detail)
 	require.Contains(t, g.log.String(), `msg="A hook ran." output=grafana hook="exec `+hook.Exec[0])
 }
 

@@ -4,8 +4,10 @@ import (
 	"context"
 	"fmt"
 	"io"
+	"os/signal"
 	"path/filepath"
 	"strings"
+	"syscall"
 	"text/tabwriter"
 	"time"
 
@@ -144,6 +146,10 @@ func testHooks(ctx context.Context, cfg *config.Config, env environment, g *glob
 	if err != nil {
 		return err
 	}
+	// Interrupted, it kills what runs: programs don't get the terminal's signal
+	// themselves.
+	ctx, stop := signal.NotifyContext(ctx, syscall.SIGINT, syscall.SIGTERM)
+	defer stop()
 	results, err := runner.Test(ctx, toldHooks(change))
 	if err != nil {
 		results = append(results, hooks.Result{Hook: "hooks_dir " + out.Common.HooksDir, Err: err})
