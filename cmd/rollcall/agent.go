@@ -319,7 +319,7 @@ func (a *agent) run(ctx context.Context) error {
 	signals := takeRenewSignals()
 	background.Go(func() { renewOnSignal(ctx, signals, a.host.RenewAll) })
 	background.Go(func() { a.notifier.Run(ctx, a.host.Alive) })
-	background.Go(func() { footprint.Run(ctx) })
+	background.Go(func() { footprint.Release(ctx) })
 	a.notifier.Ready("running")
 
 	err := a.host.Run(ctx)
