@@ -5,8 +5,11 @@ import (
 	"errors"
 	"log/slog"
 	"math/rand/v2"
+	"os"
+	"os/signal"
 	"path/filepath"
 	"sync"
+	"syscall"
 	"time"
 
 	"github.com/gravitational/trace"
@@ -37,6 +40,7 @@ type agent struct {
 	retriers []retrier
 	renewers []service.Renewer
 	closers  []func()
+	began    time.Time
 
 	// fail ends the agent with an error; set by run.
 	fail context.CancelCauseFunc
@@ -72,6 +76,7 @@ func newAgent(cfg *config.Config, log *slog.Logger, env environment) (*agent, er
 		log:      log,
 		board:    diagnostics.NewBoard(time.Now),
 		notifier: systemd.NewNotifier(env.Getenv, log),
+		began:    time.Now(),
 	}
 	a.host = service.NewHost(log, func(name string) diagnostics.Reporter { return a.board.Reporter(name, "") })
 	if err := a.build(env); err != nil {
@@ -102,7 +107,7 @@ func (a *agent) build(env environment) error {
 	if a.cfg.Oneshot {
 		return nil
 	}
-	return trace.Wrap(a.addBackground())
+	return trace.Wrap(a.addBackground(env))
 }
 
 // openStore opens the bot's own storage, and takes over what the official agent
@@ -166,6 +171,7 @@ func (a *agent) addOutput(out config.Output) error {
 	if err != nil {
 		return trace.Wrap(err)
 	}
+	place = stickable(place)
 	deps := outputs.Dependencies{
 		Issuer:      a.issuer,
 		Destination: place,
@@ -173,6 +179,7 @@ func (a *agent) addOutput(out config.Output) error {
 		Log:         a.log,
 		TTL:         a.cfg.CredentialTTL,
 		Interval:    a.cfg.RenewalInterval,
+		StuckAfter:  stuckAfter,
 	}
 	if out.Destination.Directory != nil {
 		if deps.DirectoryPath, err = filepath.Abs(out.Destination.Directory.Path); err != nil {
@@ -223,7 +230,7 @@ func (a *agent) place(d config.Destination) (destination.Destination, error) {
 }
 
 // addBackground adds what only a long-running agent has.
-func (a *agent) addBackground() error {
+func (a *agent) addBackground(env environment) error {
 	follower := identity.NewFollower(a.bot, a.keeper, a.followRotation, a.log)
 	heart := identity.NewHeart(a.bot, a.keeper, cluster.Heartbeat{
 		Version:    version.Version(),
@@ -235,18 +242,7 @@ func (a *agent) addBackground() error {
 			return trace.Wrap(err)
 		}
 	}
-	if a.cfg.DiagAddr == "" {
-		return nil
-	}
-	build := version.Read()
-	server := diagnostics.NewServer(diagnostics.ServerOptions{
-		Addr:     a.cfg.DiagAddr,
-		Board:    a.board,
-		Registry: diagnostics.NewRegistry(a.board, diagnostics.Build{Version: build.Version, Commit: build.Commit, GoVersion: build.Go}),
-		Log:      a.log,
-		Pprof:    a.cfg.Debug,
-	})
-	return trace.Wrap(a.host.Add(server, service.Unreported))
+	return trace.Wrap(a.addListeners(env))
 }
 
 // rotationWait bounds the wait for a new identity after a rotation step. The
@@ -278,12 +274,13 @@ func (a *agent) run(ctx context.Context) error {
 	defer cancel(nil)
 	a.fail = cancel
 	var background sync.WaitGroup
-	background.Go(func() { renewOnSignal(ctx, a.host.RenewAll) })
+	signals := make(chan os.Signal, 1)
+	signal.Notify(signals, syscall.SIGHUP, syscall.SIGUSR1)
+	defer signal.Stop(signals)
+	background.Go(func() { a.converse(ctx, signals) })
 	background.Go(func() { a.notifier.Run(ctx, a.host.Alive) })
-	a.notifier.Ready("running")
 
 	err := a.host.Run(ctx)
-	a.notifier.Stopping()
 	cancel(nil) // a no-op if ctx has ended, which is what ends Run
 	background.Wait()
 	var fatal *fatalError

@@ -165,21 +165,6 @@ func once(ctx context.Context, a *agent, env environment, format string) error {
 	return &shownError{err: failed, code: code}
 }
 
-// renewOnSignal renews everything on SIGHUP and SIGUSR1 until ctx ends.
-func renewOnSignal(ctx context.Context, renew func(reason string)) {
-	signals := make(chan os.Signal, 1)
-	signal.Notify(signals, syscall.SIGHUP, syscall.SIGUSR1)
-	defer signal.Stop(signals)
-	for {
-		select {
-		case <-ctx.Done():
-			return
-		case s := <-signals:
-			renew("signal " + s.String())
-		}
-	}
-}
-
 // hostname is for the heartbeat; a host without a name is no reason to fail.
 func hostname() string {
 	name, err := os.Hostname()
