@@ -110,7 +110,9 @@ func (b *Bot) WatchAuthorities(ctx context.Context, creds *Credentials, changed 
 		}},
 	})
 	if err != nil {
-		return translate("watching the certificate authorities", err)
+		err = translate("watching the certificate authorities", err)
+		b.forgetBroken(creds, err)
+		return err
 	}
 	defer watcher.Close()
 	for {

@@ -41,7 +41,7 @@ func (b *Bot) Join(ctx context.Context, req JoinRequest) (*Credentials, error) {
 		return nil, trace.Wrap(err)
 	}
 	if req.Previous != nil {
-		b.pool.retire(req.Previous)
+		b.pool.end(req.Previous)
 	}
 	return creds, nil
 }
@@ -69,10 +69,19 @@ func (b *Bot) Renew(ctx context.Context, current *Credentials, ttl time.Duration
 		Expires:  time.Now().UTC().Add(ttl),
 	}
 	if err := b.setPublicKey(ctx, clt, &req, key); err != nil {
+		b.forgetBroken(current, err)
 		return nil, trace.Wrap(err)
 	}
 	callCtx, cancel := context.WithTimeout(ctx, rpcTimeout)
 	defer cancel()
+	// The connection may have died since it was used last. That is found out
+	// with a question that changes nothing, so that an outage isn't taken for a
+	// lost reply.
+	if _, err := clt.Ping(callCtx); err != nil {
+		err = translate("renewing the bot's identity", err)
+		b.forgetBroken(current, err)
+		return nil, err
+	}
 	certs, err := clt.GenerateUserCerts(callCtx, req)
 	if err != nil {
 		err = translate("renewing the bot's identity", err)
@@ -86,7 +95,7 @@ func (b *Bot) Renew(ctx context.Context, current *Credentials, ttl time.Duration
 	if err != nil {
 		return nil, &uncertainError{err: trace.Wrap(err)}
 	}
-	b.pool.retire(current)
+	b.pool.end(current)
 	return renewed, nil
 }
 
@@ -117,7 +126,8 @@ func (b *Bot) Generation(ctx context.Context, current *Credentials) (generation 
 	}
 	label := user.BotGenerationLabel()
 	if label == "" {
-		return 0, false, nil
+		// No identity of this bot was issued yet: it has been recreated.
+		return 0, true, nil
 	}
 	generation, err = strconv.ParseUint(label, 10, 64)
 	if err != nil {
@@ -142,13 +152,17 @@ func (b *Bot) forgetBroken(creds *Credentials, err error) {
 	}
 }
 
-// definitive says whether the server surely didn't do what was asked.
+// definitive says whether the server surely didn't do what was asked. It counts
+// the renewal before it makes the certificates: what only the making can
+// complain about (a key in the wrong form) isn't definitive.
 func definitive(err error) bool {
 	switch failure.KindOf(err) {
-	case failure.Refused, failure.NotFound, failure.Trust, failure.Configuration:
+	case failure.Refused:
+		return !trace.IsBadParameter(err)
+	case failure.NotFound, failure.Trust, failure.Configuration:
 		return true
 	default:
-		return trace.IsCompareFailed(err)
+		return trace.IsCompareFailed(err) || trace.IsLimitExceeded(err) || trace.IsAccessDenied(err)
 	}
 }
 

@@ -4,6 +4,7 @@ import (
 	"crypto"
 	"crypto/tls"
 	"crypto/x509"
+	"slices"
 	"time"
 
 	"golang.org/x/crypto/ssh"
@@ -55,6 +56,37 @@ func (c *Credentials) NotBefore() time.Time { return c.X509.NotBefore }
 
 // Username is the Teleport user, for a bot "bot-NAME".
 func (c *Credentials) Username() string { return c.X509.Subject.CommonName }
+
+// Trusts says whether the identity's roots have every host authority of its own
+// cluster. An identity from before a rotation lacks the new one, and would stop
+// to reach the cluster when its servers change over.
+func (c *Credentials) Trusts(cas *Authorities) bool {
+	var roots []*x509.Certificate
+	for _, data := range c.TLSCACerts {
+		certs, err := parseCertificates(data)
+		if err != nil {
+			return false
+		}
+		roots = append(roots, certs...)
+	}
+	for _, host := range cas.Host {
+		if host.ClusterName != c.ClusterName {
+			continue
+		}
+		for _, data := range host.TLSCerts {
+			certs, err := parseCertificates(data)
+			if err != nil {
+				return false
+			}
+			for _, cert := range certs {
+				if !slices.ContainsFunc(roots, cert.Equal) {
+					return false
+				}
+			}
+		}
+	}
+	return true
+}
 
 // Authority is a certificate authority's public half.
 type Authority struct {

@@ -50,5 +50,7 @@ func (b *Bot) SubmitHeartbeat(ctx context.Context, creds *Credentials, beat Hear
 	if isUnimplemented(err) {
 		return false, nil
 	}
-	return true, translate("sending a heartbeat", err)
+	err = translate("sending a heartbeat", err)
+	b.forgetBroken(creds, err)
+	return true, err
 }

@@ -2,6 +2,7 @@ package cluster
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"time"
 
@@ -20,6 +21,10 @@ type impersonator struct {
 	issuer *Issuer
 	roles  []string
 
+	// The following are protected by issuer.mu.
+	users   int
+	retired bool
+
 	opened chan struct{} // closed when creds and err below are set
 	creds  *Credentials
 	err    error
@@ -34,11 +39,17 @@ func newImpersonator(i *Issuer, roles []string) *impersonator {
 // open gets the identity. It's called once, by whoever made the impersonator.
 func (m *impersonator) open(ctx context.Context, bot *Credentials, ttl time.Duration) error {
 	defer close(m.opened)
-	m.creds, m.err = m.issuer.generate(ctx, bot, impersonation(bot, m.roles, ttl))
-	if m.err == nil {
-		m.sessions = newSessions(m.issuer.bot, m.creds, m.issuer.log)
+	creds, err := m.issuer.generate(ctx, bot, impersonation(bot, m.roles, ttl))
+	if err != nil {
+		if ctx.Err() != nil {
+			err = errors.Join(errGaveUp, err)
+		}
+		m.err = err
+		return err
 	}
-	return m.err
+	m.creds = creds
+	m.sessions = newSessions(m.issuer.bot, creds, m.issuer.log)
+	return nil
 }
 
 // ready waits until open has been done.
@@ -62,14 +73,33 @@ func (m *impersonator) fits(now time.Time, ttl time.Duration) bool {
 	if m.err != nil {
 		return false
 	}
-	return !m.creds.NotAfter().Before(now.Add(ttl)) || m.capped(ttl)
+	return lifeFits(m.creds.NotBefore(), m.creds.NotAfter(), now, ttl)
 }
 
-// capped says that the roles allow no life as long as ttl: a new identity would
-// be no better. It's replaced when half of its life is over.
-func (m *impersonator) capped(ttl time.Duration) bool {
-	life := m.creds.NotAfter().Sub(m.creds.NotBefore())
-	return life < ttl && time.Until(m.creds.NotAfter()) > life/2
+// sessionLife is the life of the identity that makes sessions for certificates
+// of a ttl. It's longer than the ttl, so that certificates that are asked for one
+// after the other can share it.
+func sessionLife(sessionTTL, ttl time.Duration) time.Duration {
+	return max(sessionTTL, ttl+ttl/8)
+}
+
+// lifeFits says whether an identity that lives between two times serves for a
+// certificate of this ttl. Where the roles allow less than was asked for, a new
+// identity would hardly be better: a certificate then ends a little earlier, and
+// the identity is replaced when an eighth of its life is over, or half, if the
+// roles don't even allow the ttl.
+func lifeFits(notBefore, notAfter, now time.Time, ttl time.Duration) bool {
+	left, life := notAfter.Sub(now), notAfter.Sub(notBefore)
+	switch {
+	case left >= ttl:
+		return true
+	case life < ttl:
+		return left > life/2
+	case life < ttl+ttl/8:
+		return left > ttl*7/8
+	default:
+		return false
+	}
 }
 
 // close ends the watch and lets the connection go.
@@ -79,12 +109,22 @@ func (m *impersonator) close() {
 		return
 	}
 	m.sessions.close()
-	m.issuer.bot.pool.retire(m.creds)
+	m.issuer.bot.pool.end(m.creds)
+}
+
+// client returns the identity's connection. An identity that the cluster doesn't
+// take any more (a rotation that nobody noticed) is replaced by the next request.
+func (m *impersonator) client(ctx context.Context) (*connection, func(), error) {
+	clt, release, err := m.issuer.bot.client(ctx, m.creds)
+	if kind := failure.KindOf(err); kind == failure.Refused || kind == failure.Trust {
+		m.issuer.forget(m)
+	}
+	return clt, release, trace.Wrap(err)
 }
 
 // findApp looks an application up by name, with the impersonated rights.
 func (m *impersonator) findApp(ctx context.Context, name string) (types.Application, error) {
-	clt, release, err := m.issuer.bot.client(ctx, m.creds)
+	clt, release, err := m.client(ctx)
 	if err != nil {
 		return nil, trace.Wrap(err)
 	}
@@ -114,13 +154,14 @@ func (m *impersonator) findApp(ctx context.Context, name string) (types.Applicat
 // session returns a session for the application that lasts as long as a
 // certificate of this ttl, or nil where the server makes sessions itself.
 func (m *impersonator) session(ctx context.Context, app types.Application, ttl time.Duration) (*session, error) {
-	clt, release, err := m.issuer.bot.client(ctx, m.creds)
+	clt, release, err := m.client(ctx)
 	if err != nil {
 		return nil, trace.Wrap(err)
 	}
 	defer release()
 	major, err := m.issuer.bot.serverMajor(ctx, clt)
 	if err != nil {
+		m.issuer.bot.forgetBroken(m.creds, err)
 		return nil, trace.Wrap(err)
 	}
 	if major >= botInstancesSince {

@@ -3,7 +3,6 @@ package cluster
 import (
 	"context"
 	"log/slog"
-	"slices"
 	"sync"
 	"time"
 
@@ -79,7 +78,8 @@ func NewIssuer(bot *Bot, identity IdentitySource, opts Options, log *slog.Logger
 	return i
 }
 
-// Close ends the impersonated identities' watches and waits for them.
+// Close ends the impersonated identities' watches and waits for them. It's called
+// after the last request has returned.
 func (i *Issuer) Close() { i.Reset() }
 
 // Reset forgets everything that rests on older authorities or roles: the
@@ -93,9 +93,12 @@ func (i *Issuer) Reset() {
 	i.authorities.forget()
 	i.roles.forget()
 	for _, imp := range old {
-		imp.close()
+		i.retire(imp)
 	}
 }
+
+// ForgetAuthorities makes the next request fetch the authorities.
+func (i *Issuer) ForgetAuthorities() { i.authorities.forget() }
 
 // Identity issues a certificate for API and SSH use.
 func (i *Issuer) Identity(ctx context.Context, req IdentityRequest) (*Credentials, error) {
@@ -151,11 +154,19 @@ func (i *Issuer) application(ctx context.Context, bot *Credentials, roles []stri
 	if err != nil {
 		return nil, time.Time{}, trace.Wrap(err)
 	}
+	defer i.release(imp)
+	creds, usableAt, err := i.applicationAs(ctx, imp, bot, req)
+	return creds, usableAt, trace.Wrap(err)
+}
+
+// applicationAs looks the application up and opens its session as the
+// impersonated identity, and has the certificate made.
+func (i *Issuer) applicationAs(ctx context.Context, imp *impersonator, bot *Credentials, req ApplicationRequest) (*Credentials, time.Time, error) {
 	app, err := imp.findApp(ctx, req.AppName)
 	if err != nil {
 		return nil, time.Time{}, trace.Wrap(err)
 	}
-	certReq := impersonation(bot, roles, req.TTL)
+	certReq := impersonation(bot, imp.roles, req.TTL)
 	certReq.RouteToApp = proto.RouteToApp{
 		Name:        app.GetName(),
 		PublicAddr:  app.GetPublicAddr(),
@@ -166,14 +177,15 @@ func (i *Issuer) application(ctx context.Context, bot *Credentials, roles []stri
 	if err != nil {
 		return nil, time.Time{}, trace.Wrap(err)
 	}
-	usableAt := time.Now().Add(i.settle)
-	if session != nil {
-		carrySessionID(&certReq.RouteToApp, session.id)
-		certReq.Expires = earlier(certReq.Expires, session.expires)
-		usableAt = session.seen.Add(i.settle)
+	if session == nil {
+		// The server makes the session together with the certificate.
+		creds, err := i.generate(ctx, bot, certReq)
+		return creds, time.Now().Add(i.settle), trace.Wrap(err)
 	}
+	carrySessionID(&certReq.RouteToApp, session.id)
+	certReq.Expires = earlier(certReq.Expires, session.expires)
 	creds, err := i.generate(ctx, bot, certReq)
-	return creds, usableAt, trace.Wrap(err)
+	return creds, session.seen.Add(i.settle), trace.Wrap(err)
 }
 
 // Authorities returns the cluster's authorities, shared by all who ask within a
@@ -241,7 +253,7 @@ func (i *Issuer) rolesFor(ctx context.Context, bot *Credentials, configured []st
 		roles := role.GetImpersonateConditions(types.Allow).Roles
 		if len(roles) == 0 {
 			return nil, failure.New(failure.Refused,
-				"the bot's role %q allows it no roles to impersonate: add roles to the bot (tctl bots update --add-roles=…), or name them in the output's `roles`", bot.Username())
+				"the bot's role %q allows it no roles to impersonate: add roles to the bot (`tctl bots update NAME --add-roles=ROLE`, or where tctl doesn't have that, allow.impersonate.roles of `tctl edit role/bot-NAME`), or name them in the output's `roles`", bot.Username())
 		}
 		return roles, nil
 	})
@@ -281,6 +293,7 @@ func (i *Issuer) generate(ctx context.Context, bot *Credentials, req proto.UserC
 	}
 	defer release()
 	if err := i.bot.setPublicKey(ctx, clt, &req, key); err != nil {
+		i.bot.forgetBroken(bot, err)
 		return nil, trace.Wrap(err)
 	}
 	callCtx, cancel := context.WithTimeout(ctx, rpcTimeout)
@@ -296,43 +309,6 @@ func (i *Issuer) generate(ctx context.Context, bot *Credentials, req proto.UserC
 	certs.TLSCACerts = append(certs.TLSCACerts, bot.TLSCACerts...)
 	certs.SSHCACerts = bot.SSHCACerts
 	return NewCredentials(key, certs)
-}
-
-// impersonator returns the shared impersonated identity of a set of roles. One
-// that can't make sessions as long as ttl any more is replaced.
-func (i *Issuer) impersonator(ctx context.Context, bot *Credentials, roles []string, ttl time.Duration) (*impersonator, error) {
-	name := rolesKey(roles)
-	i.mu.Lock()
-	imp, ok := i.impersonators[name]
-	if ok && imp.fits(time.Now(), ttl) {
-		i.mu.Unlock()
-		return imp, trace.Wrap(imp.ready(ctx))
-	}
-	fresh := newImpersonator(i, roles)
-	i.impersonators[name] = fresh
-	i.mu.Unlock()
-	if ok {
-		imp.close()
-	}
-	if err := fresh.open(ctx, bot, max(i.sessionTTL, ttl)); err != nil {
-		i.mu.Lock()
-		if i.impersonators[name] == fresh {
-			delete(i.impersonators, name)
-		}
-		i.mu.Unlock()
-		return nil, trace.Wrap(err)
-	}
-	return fresh, nil
-}
-
-// rolesKey names a set of roles, whatever their order.
-func rolesKey(roles []string) string {
-	sorted := slices.Sorted(slices.Values(roles))
-	key := ""
-	for _, r := range sorted {
-		key += r + "\x00"
-	}
-	return key
 }
 
 func earlier(a, b time.Time) time.Time {

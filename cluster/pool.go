@@ -2,7 +2,10 @@ package cluster
 
 import (
 	"context"
+	"errors"
+	"slices"
 	"sync"
+	"weak"
 
 	"github.com/gravitational/teleport/api/client"
 	"github.com/gravitational/trace"
@@ -22,6 +25,10 @@ type pool struct {
 	mu      sync.Mutex // protects the following
 	entries map[*Credentials]*pooled
 	closed  bool
+	// ended are identities that others have replaced. Who still works with one
+	// gets a connection of its own that ends with its use: nobody would ever
+	// retire a kept one.
+	ended []weak.Pointer[Credentials]
 }
 
 // connection is an authenticated client, and what its server said of itself.
@@ -48,25 +55,31 @@ func newPool(dial dialFunc) *pool {
 
 // get returns the identity's connection, dialling it if there's none, and a
 // function that gives it back. Callers who come while it's being dialled wait
-// for the same one.
+// for the same one. If whoever dials is stopped, one of them dials again: one
+// service's end is no failure of another.
 func (p *pool) get(ctx context.Context, creds *Credentials) (*connection, func(), error) {
-	p.mu.Lock()
-	if p.closed {
-		p.mu.Unlock()
-		return nil, nil, trace.ConnectionProblem(nil, "the agent is stopping")
+	for {
+		conn, release, err := p.tryGet(ctx, creds)
+		// Whoever dialled may have given up. That isn't a reason for those who
+		// waited with it.
+		if err == nil || ctx.Err() != nil || !errors.Is(err, errGaveUp) {
+			return conn, release, err
+		}
 	}
-	entry, ok := p.entries[creds]
-	if !ok {
-		entry = &pooled{ready: make(chan struct{})}
-		p.entries[creds] = entry
-	}
-	entry.users++
-	p.mu.Unlock()
+}
 
+func (p *pool) tryGet(ctx context.Context, creds *Credentials) (*connection, func(), error) {
+	entry, found, err := p.entry(creds)
+	if err != nil {
+		return nil, nil, trace.Wrap(err)
+	}
 	release := sync.OnceFunc(func() { p.release(entry) })
-	if !ok {
+	if !found {
 		clt, err := p.dial(ctx, creds)
 		if err != nil {
+			if ctx.Err() != nil {
+				err = errors.Join(errGaveUp, err)
+			}
 			entry.err = err
 			p.drop(creds, entry)
 		} else {
@@ -85,6 +98,36 @@ func (p *pool) get(ctx context.Context, creds *Credentials) (*connection, func()
 		return nil, nil, trace.Wrap(entry.err)
 	}
 	return entry.conn, release, nil
+}
+
+// entry returns the identity's entry with one more user. If it wasn't found,
+// the caller dials.
+func (p *pool) entry(creds *Credentials) (entry *pooled, found bool, err error) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if p.closed {
+		return nil, false, trace.ConnectionProblem(nil, "the agent is stopping")
+	}
+	entry, found = p.entries[creds]
+	if !found {
+		entry = &pooled{ready: make(chan struct{})}
+		if slices.Contains(p.ended, weak.Make(creds)) {
+			entry.retired = true
+		} else {
+			p.entries[creds] = entry
+		}
+	}
+	entry.users++
+	return entry, found, nil
+}
+
+// end is retire for an identity that nobody will begin to work with any more.
+func (p *pool) end(creds *Credentials) {
+	p.mu.Lock()
+	p.ended = slices.DeleteFunc(p.ended, func(w weak.Pointer[Credentials]) bool { return w.Value() == nil })
+	p.ended = append(p.ended, weak.Make(creds))
+	p.mu.Unlock()
+	p.retire(creds)
 }
 
 // retire closes the identity's connection as soon as nobody uses it. The next

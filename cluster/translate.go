@@ -47,7 +47,7 @@ func byText(err error) (failure.Kind, string) {
 	text := err.Error()
 	for _, rule := range rules {
 		if rule.matches(text) {
-			return rule.kind, rule.advice
+			return rule.kind, strings.ReplaceAll(rule.advice, said, oneLine(err))
 		}
 	}
 	return failure.Other, ""
@@ -62,7 +62,7 @@ func byStatus(err error) (failure.Kind, string) {
 	}
 	switch {
 	case answer.status == http.StatusTooManyRequests:
-		return failure.Transient, "the cluster limits how often it may be asked"
+		return failure.Transient, "the cluster limits how often this host's address may ask it, which other agents behind the same address share: try again in a minute"
 	case answer.status == http.StatusNotImplemented:
 		return failure.Other, ""
 	case answer.status >= http.StatusInternalServerError:
@@ -116,7 +116,7 @@ func byNetwork(err error) (failure.Kind, string) {
 	case strings.Contains(text, "no such host"), strings.Contains(text, "server misbehaving"):
 		return failure.Unreachable, "the host name can't be resolved: check its spelling and this host's DNS"
 	case errors.Is(err, syscall.ECONNREFUSED), strings.Contains(text, "connection refused"):
-		return failure.Unreachable, "the connection was refused: nobody listens there, or a firewall forbids it" + dialled(text)
+		return failure.Unreachable, "the connection was refused" + dialled(text) + ": check the address and the port; if they're right, the server is down or a firewall forbids it"
 	case errors.Is(err, syscall.EHOSTUNREACH), errors.Is(err, syscall.ENETUNREACH),
 		strings.Contains(text, "no route to host"), strings.Contains(text, "network is unreachable"):
 		return failure.Unreachable, "there's no route to the host: check this host's network" + dialled(text)

@@ -11,10 +11,15 @@ import (
 // rule recognises one thing that servers say.
 type rule struct {
 	// all parts must occur in the text.
-	all    []string
-	kind   failure.Kind
+	all  []string
+	kind failure.Kind
+	// advice may hold said.
 	advice string
 }
+
+// said stands for the server's own words, where they name something that only
+// the server knows.
+const said = "{said}"
 
 func (r rule) matches(text string) bool {
 	for _, part := range r.all {
@@ -91,6 +96,14 @@ var rules = []rule{
 		"Kubernetes doesn't recognise the ServiceAccount token: it belongs to another Kubernetes cluster, or its pod or ServiceAccount is gone; for other clusters than the Auth Service's own use a token of type static_jwks"},
 	{[]string{"reviewing kubernetes token"}, failure.Refused,
 		"the cluster doesn't accept the ServiceAccount token: check the join token's spec.kubernetes and onboarding.kubernetes.token_path"},
+
+	// Roles of an output.
+	{[]string{"has requested role impersonation for"}, failure.Refused,
+		"the bot may not assume the roles that this output asks for ({said}): add them to the bot (`tctl bots update NAME --add-roles=ROLE`, or where tctl doesn't have that, allow.impersonate.roles of `tctl edit role/bot-NAME`), or remove them from the output's roles"},
+	{[]string{"access denied to", "to impersonate roles"}, failure.Refused,
+		"the bot may not assume the roles that this output asks for ({said}): add them to the bot (`tctl bots update NAME --add-roles=ROLE`, or where tctl doesn't have that, allow.impersonate.roles of `tctl edit role/bot-NAME`), or remove them from the output's roles"},
+	{[]string{"role ", " is not found"}, failure.NotFound,
+		"{said}: create it (`tctl get roles` lists those that there are), or correct the output's roles; if the output names none, correct the bot's (`tctl edit role/bot-NAME`)"},
 
 	// Versions. From 16 on the Auth Service closes the connection of clients
 	// that are too old.

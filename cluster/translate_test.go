@@ -82,6 +82,13 @@ func TestTranslate(t *testing.T) {
 		"another reason": {errors.New("reviewing kubernetes token with in_cluster: token user is not a service account: admin"),
 			failure.Refused, "spec.kubernetes"},
 
+		// Roles.
+		"no such role": {trace.NotFound("role access is not found"), failure.NotFound, "role access is not found: create it"},
+		"role not allowed": {trace.AccessDenied(`user "bot-x" has requested role impersonation for ["access"]`),
+			failure.Refused, `may not assume the roles that this output asks for (user "bot-x" has requested role impersonation for ["access"]): add them`},
+		"role not allowed, as logged": {trace.AccessDenied("access denied to 'bot-x' to impersonate roles 'access'"),
+			failure.Refused, "add them to the bot"},
+
 		// Versions.
 		"client too old": {trace.AccessDenied("client version is unsupported"), failure.Refused, "install a newer one"},
 
@@ -110,7 +117,7 @@ func TestTranslate(t *testing.T) {
 		// The network.
 		"unknown host": {&net.OpError{Op: "dial", Err: &net.DNSError{Name: "no.example.com", Err: "no such host", IsNotFound: true}},
 			failure.Unreachable, "no.example.com can't be resolved"},
-		"refused":  {dialError(syscall.ECONNREFUSED), failure.Unreachable, "was refused: nobody listens there, or a firewall forbids it (192.0.2.1:443)"},
+		"refused":  {dialError(syscall.ECONNREFUSED), failure.Unreachable, "was refused (192.0.2.1:443): check the address and the port"},
 		"no route": {dialError(syscall.EHOSTUNREACH), failure.Unreachable, "no route to the host"},
 		"refused through gRPC": {trace.ConnectionProblem(nil, `connection error: desc = "transport: Error while dialing: failed to dial: dial tcp 192.0.2.1:3025: connect: connection refused"`),
 			failure.Unreachable, "(192.0.2.1:3025)"},

@@ -163,7 +163,8 @@ type sessionWatch struct {
 
 	mu      sync.Mutex // protects the following
 	stream  types.Watcher
-	done    chan struct{} // closed when the reader of stream has ended
+	cancel  context.CancelFunc // ends stream
+	done    chan struct{}      // closed when the reader of stream has ended
 	seen    map[string]time.Time
 	waiters map[string]chan time.Time
 }
@@ -188,7 +189,10 @@ func (w *sessionWatch) start(ctx context.Context, clt *connection) error {
 			return nil
 		}
 	}
-	stream, err := clt.NewWatcher(context.WithoutCancel(ctx), types.Watch{
+	// Until the stream stands, the caller's end is its end.
+	streamCtx, cancel := context.WithCancel(context.WithoutCancel(ctx))
+	stop := context.AfterFunc(ctx, cancel)
+	stream, err := clt.NewWatcher(streamCtx, types.Watch{
 		Name: "rollcall-app-sessions",
 		Kinds: []types.WatchKind{{
 			Kind:    types.KindWebSession,
@@ -196,14 +200,20 @@ func (w *sessionWatch) start(ctx context.Context, clt *connection) error {
 			Filter:  (&types.WebSessionFilter{User: w.user}).IntoMap(),
 		}},
 	})
+	if err == nil {
+		err = awaitInit(ctx, stream)
+	}
+	if !stop() && err == nil {
+		err = ctx.Err()
+	}
 	if err != nil {
+		cancel()
 		return trace.Wrap(err)
 	}
-	if err := awaitInit(ctx, stream); err != nil {
-		stream.Close()
-		return trace.Wrap(err)
+	if w.cancel != nil {
+		w.cancel()
 	}
-	w.stream, w.done = stream, make(chan struct{})
+	w.stream, w.cancel, w.done = stream, cancel, make(chan struct{})
 	go w.read(stream, w.done)
 	return nil
 }
@@ -299,11 +309,11 @@ func (w *sessionWatch) wait(ctx context.Context, id string) (time.Time, error) {
 // close ends the stream and waits for its reader.
 func (w *sessionWatch) close() {
 	w.mu.Lock()
-	stream, done := w.stream, w.done
+	cancel, done := w.cancel, w.done
 	w.mu.Unlock()
-	if stream == nil {
+	if cancel == nil {
 		return
 	}
-	_ = stream.Close() // ends the reader; its error says no more than that
+	cancel()
 	<-done
 }

@@ -48,7 +48,7 @@ func (c *Config) nameOutputs() {
 // beside the outputs' in /readyz.
 func ownNames() map[string]string {
 	const own = "a service of the agent's own"
-	return map[string]string{"identity": own, "heartbeat": own, "authorities": own}
+	return map[string]string{"identity": own, "heartbeat": own, "authorities": own, "diagnostics": own}
 }
 
 func validName(name string) bool {

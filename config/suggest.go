@@ -5,6 +5,10 @@ import (
 	"strings"
 )
 
+// Nearest returns the candidate that word is most likely a slip of, or "". The
+// command line's words are mistyped as the file's are.
+func Nearest(word string, candidates []string) string { return nearest(word, candidates) }
+
 // nearest returns the candidate that word is most likely a slip of, or "".
 // Case, hyphens and underscores don't count: appName is near to app_name.
 func nearest(word string, candidates []string) string {

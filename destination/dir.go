@@ -58,6 +58,16 @@ func (d *Dir) Close() error { return d.fail("close", "", unix.Close(d.fd)) }
 // Path returns the path that the directory was opened by.
 func (d *Dir) Path() string { return d.path }
 
+// Stat describes the directory itself, whatever has its path by now.
+func (d *Dir) Stat() (fs.FileInfo, error) {
+	f, err := d.open(".", dirFlags, 0)
+	if err != nil {
+		return nil, err
+	}
+	defer f.Close()
+	return f.Stat()
+}
+
 // Names returns the names of all entries, in no order.
 func (d *Dir) Names() ([]string, error) {
 	f, err := d.open(".", dirFlags, 0)

@@ -284,3 +284,8 @@ func awaitReady(t *testing.T, agent *harness.Process, address string) map[string
 	})
 	return services
 }
+
+// contains says whether the agent has logged a text.
+func contains(agent *harness.Process, text string) bool {
+	return strings.Contains(agent.Stderr.String(), text)
+}

@@ -53,6 +53,9 @@ func (k Kind) String() string {
 	}
 }
 
+// MarshalText gives JSON logs the name and not the number.
+func (k Kind) MarshalText() ([]byte, error) { return []byte(k.String()), nil }
+
 // Error is a classified error with a sentence for the user.
 type Error struct {
 	// Kind decides what happens next.

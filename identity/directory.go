@@ -14,6 +14,7 @@ import (
 	"github.com/gravitational/trace"
 	"golang.org/x/sys/unix"
 
+	"rollcall/destination"
 	"rollcall/failure"
 )
 
@@ -30,9 +31,12 @@ const (
 	fileLock = "lock"
 )
 
-// reserve is the space that is taken in advance. An identity with two
+// reserved is the space that is taken in advance, in bytes. An identity with two
 // generations of authorities of each kind is about 16 KiB.
-const reserve = 64 << 10
+const reserved = 64 << 10
+
+// tempSuffix marks a small file that isn't in place yet.
+const tempSuffix = ".tmp"
 
 // Directory is a Store in a directory of its own, mode 0700. It's locked for
 // this process until Close.
@@ -43,20 +47,18 @@ type Directory struct {
 	next *os.File // the reserved file between Begin and Save
 	log  *slog.Logger
 	now  func() time.Time
+	// hook is called before every step that changes the disk; tests stop there.
+	hook func(step string)
 }
 
-// OpenDirectory makes the directory if it's missing, and locks it. An error of
-// kind Configuration says what is wrong with the place; ErrUnusable is in its
-// chain, or ErrLocked if another process holds it.
-func OpenDirectory(path string, log *slog.Logger) (*Directory, error) {
-	if err := os.MkdirAll(path, 0o700); err != nil {
-		return nil, failure.Wrap(failure.Configuration, unusable(err),
-			"the storage directory %s can't be made (%s): create it for the user that runs rollcall, or set storage.path", path, cause(err))
-	}
-	root, err := os.OpenRoot(path)
+// OpenDirectory makes the directory if it's missing, and locks it. Links on the
+// way to it are treated as in a destination with the same symlink mode. An
+// error of kind Configuration says what is wrong with the place; ErrUnusable is
+// in its chain, or ErrLocked if another process holds it.
+func OpenDirectory(path string, links destination.SymlinkMode, log *slog.Logger) (*Directory, error) {
+	root, err := openRoot(path, links)
 	if err != nil {
-		return nil, failure.Wrap(failure.Configuration, unusable(err),
-			"the storage directory %s can't be opened (%s): check its owner and mode", path, cause(err))
+		return nil, trace.Wrap(err)
 	}
 	d := &Directory{path: path, root: root, log: log, now: time.Now}
 	if err := d.checkPrivate(); err != nil {
@@ -68,6 +70,32 @@ func OpenDirectory(path string, log *slog.Logger) (*Directory, error) {
 		return nil, trace.Wrap(err)
 	}
 	return d, nil
+}
+
+// openRoot opens the directory that the checked way leads to: opening it by
+// name once more could end elsewhere, if somebody put a link in between.
+func openRoot(path string, links destination.SymlinkMode) (*os.Root, error) {
+	checked, err := destination.MakeDir(path, links)
+	if err != nil {
+		return nil, failure.Wrap(failure.Configuration, unusable(err),
+			"the bot's storage can't be opened: %s", err)
+	}
+	defer checked.Close()
+	want, err := checked.Stat()
+	if err != nil {
+		return nil, trace.Wrap(err)
+	}
+	root, err := os.OpenRoot(path)
+	if err != nil {
+		return nil, failure.Wrap(failure.Configuration, unusable(err),
+			"the storage directory %s can't be opened (%s): check its owner and mode", path, cause(err))
+	}
+	if got, err := root.Stat("."); err != nil || !os.SameFile(got, want) {
+		root.Close()
+		return nil, failure.Wrap(failure.Configuration, ErrUnusable,
+			"the storage directory %s was replaced by another while it was opened: check who may write beside it", path)
+	}
+	return root, nil
 }
 
 var (
@@ -97,9 +125,6 @@ func (d *Directory) checkPrivate() error {
 	if err != nil {
 		return trace.Wrap(err)
 	}
-	if !info.IsDir() {
-		return failure.Wrap(failure.Configuration, ErrUnusable, "the storage path %s isn't a directory", d.path)
-	}
 	if info.Mode().Perm()&0o022 != 0 {
 		return failure.Wrap(failure.Configuration, ErrUnusable,
 			"the storage directory %s can be written by others (mode %04o): whoever writes there becomes the bot; chmod 0700 it", d.path, info.Mode().Perm())
@@ -115,6 +140,11 @@ func (d *Directory) takeLock() error {
 	if err != nil {
 		return failure.Wrap(failure.Configuration, unusable(err),
 			"the storage directory %s isn't writable (%s): check its owner, mode and file system", d.path, cause(err))
+	}
+	if info, err := d.root.Lstat(fileLock); err != nil || !info.Mode().IsRegular() {
+		lock.Close()
+		return failure.Wrap(failure.Configuration, ErrUnusable,
+			"the file %s isn't a regular file: remove it, and check who may write there", filepath.Join(d.path, fileLock))
 	}
 	if err := unix.Flock(int(lock.Fd()), unix.LOCK_EX|unix.LOCK_NB); err != nil {
 		lock.Close()
@@ -140,16 +170,13 @@ func (d *Directory) Load() (*Stored, *Intent, error) {
 	if err != nil {
 		return nil, nil, trace.Wrap(err)
 	}
-	intent, err := d.intent()
-	if err != nil {
-		return nil, nil, trace.Wrap(err)
-	}
 	if stored == nil {
-		return nil, intent, ErrEmpty
+		return nil, d.intent(), ErrEmpty
 	}
-	if intent != nil && intent.Generation != stored.Credentials.Generation() {
-		// Save put the next generation in place and was stopped before it
-		// removed the intent.
+	intent := d.intent()
+	if intent != nil && intent.settledBy(stored) {
+		// Save put the identity in place and was stopped before it removed the
+		// intent.
 		intent = nil
 	}
 	return stored, intent, nil
@@ -175,18 +202,22 @@ func (d *Directory) recover(stored *Stored) (*Stored, error) {
 	return next, nil
 }
 
-// newer says whether a was issued after b.
+// newer says whether a was issued after b. Times are the cluster's; where two
+// are equal the file that was written later, a, counts.
 func newer(a, b *Stored) bool {
-	if ga, gb := a.Credentials.Generation(), b.Credentials.Generation(); ga != gb && a.TokenHash == b.TokenHash {
-		return ga > gb
+	if a.TokenHash == b.TokenHash && a.Credentials.Generation() > b.Credentials.Generation() {
+		return true
 	}
-	return a.Credentials.NotAfter().After(b.Credentials.NotAfter())
+	return !a.Credentials.NotBefore().Before(b.Credentials.NotBefore())
 }
 
 // Begin reserves space for the reply and records the intent.
 func (d *Directory) Begin(intent Intent) error {
 	if err := d.begin(intent); err != nil {
+		// What was taken of a full disk is given back.
 		d.dropNext()
+		_ = d.remove(fileNext)
+		_ = d.remove(fileIntent + tempSuffix)
 		return failure.Wrap(failure.Transient, unusable(err),
 			"the storage %s can't take a new identity (%s): the cluster isn't asked for one until it can", d.path, cause(err))
 	}
@@ -194,19 +225,7 @@ func (d *Directory) Begin(intent Intent) error {
 }
 
 func (d *Directory) begin(intent Intent) error {
-	d.dropNext()
-	if err := d.remove(fileNext); err != nil {
-		return trace.Wrap(err)
-	}
-	next, err := d.create(fileNext)
-	if err != nil {
-		return trace.Wrap(err)
-	}
-	d.next = next
-	if _, err := next.Write(make([]byte, reserve)); err != nil {
-		return trace.Wrap(err)
-	}
-	if err := next.Sync(); err != nil {
+	if err := d.reserve(); err != nil {
 		return trace.Wrap(err)
 	}
 	body, err := json.Marshal(intent)
@@ -216,29 +235,55 @@ func (d *Directory) begin(intent Intent) error {
 	return trace.Wrap(d.replace(fileIntent, append(body, '\n')))
 }
 
+// reserve makes the file for the reply and takes its space.
+func (d *Directory) reserve() error {
+	d.dropNext()
+	if err := d.remove(fileNext); err != nil {
+		return trace.Wrap(err)
+	}
+	next, err := d.create(fileNext)
+	if err != nil {
+		return trace.Wrap(err)
+	}
+	d.next = next
+	d.step("reserve")
+	if _, err := next.Write(make([]byte, reserved)); err != nil {
+		return trace.Wrap(err)
+	}
+	return trace.Wrap(next.Sync())
+}
+
 // Save writes the identity into the reserved file and puts it in place. The
-// first thing it does is the write: from then on even a kill loses nothing.
+// first thing it does is the write: from then on even a kill loses nothing. A
+// Save that failed can be repeated, and never takes away what it has written.
 func (d *Directory) Save(s Stored) error {
 	data, err := encode(s)
 	if err != nil {
 		return trace.Wrap(err)
 	}
 	if d.next == nil {
-		if err := d.begin(Intent{Generation: s.Credentials.Generation(), Since: d.now()}); err != nil {
+		if err := d.reserve(); err != nil {
 			return trace.Wrap(err)
 		}
 	}
+	d.step("write")
 	if _, err := d.next.WriteAt(data, 0); err != nil {
 		return trace.Wrap(err)
 	}
+	d.step("truncate")
 	if err := d.next.Truncate(int64(len(data))); err != nil {
 		return trace.Wrap(err)
 	}
+	d.step("sync")
 	if err := d.next.Sync(); err != nil {
 		return trace.Wrap(err)
 	}
+	if err := d.rename(fileNext, fileIdentity); err != nil {
+		return trace.Wrap(err)
+	}
+	// The file has its final name: nothing may write to it any more.
 	d.dropNext()
-	if err := d.publish(); err != nil {
+	if err := d.sync(); err != nil {
 		return trace.Wrap(err)
 	}
 	return trace.Wrap(d.remove(fileIntent))
@@ -250,9 +295,9 @@ func (d *Directory) Abandon() error {
 	return trace.NewAggregate(d.remove(fileIntent), d.remove(fileNext))
 }
 
-// publish puts the reserved file in place, durably.
+// publish puts a reply that an interrupted run left in place, durably.
 func (d *Directory) publish() error {
-	if err := d.root.Rename(fileNext, fileIdentity); err != nil {
+	if err := d.rename(fileNext, fileIdentity); err != nil {
 		return trace.Wrap(err)
 	}
 	return trace.Wrap(d.sync())
@@ -275,27 +320,28 @@ func (d *Directory) read(name string) (*Stored, error) {
 	return stored, trace.Wrap(err)
 }
 
-// intent reads the recorded intent. One that can't be read counts as one of
-// an unknown age for the present generation: the careful reading.
-func (d *Directory) intent() (*Intent, error) {
+// intent reads the recorded intent, nil if there's none. One that can't be read
+// counts as one of an unknown age for whatever is stored: the careful reading.
+func (d *Directory) intent() *Intent {
 	data, err := d.readFile(fileIntent)
 	if errors.Is(err, fs.ErrNotExist) {
-		return nil, nil
-	}
-	if err != nil {
-		return nil, trace.Wrap(err)
+		return nil
 	}
 	var intent Intent
-	if err := json.Unmarshal(data, &intent); err != nil {
-		return nil, failure.Wrap(failure.Configuration, unusable(err),
-			"the file %s is unreadable: remove it if you know that no renewal was cut off", filepath.Join(d.path, fileIntent))
+	if err == nil {
+		err = json.Unmarshal(data, &intent)
 	}
-	return &intent, nil
+	if err != nil {
+		d.log.Warn("The record of an attempt is unreadable; it's taken for a renewal that was cut off.",
+			"file", filepath.Join(d.path, fileIntent), "reason", cause(err))
+		return &Intent{unreadable: true}
+	}
+	return &intent
 }
 
 // replace writes a small file whole.
 func (d *Directory) replace(name string, data []byte) error {
-	temp := name + ".tmp"
+	temp := name + tempSuffix
 	if err := d.remove(temp); err != nil {
 		return trace.Wrap(err)
 	}
@@ -303,6 +349,7 @@ func (d *Directory) replace(name string, data []byte) error {
 	if err != nil {
 		return trace.Wrap(err)
 	}
+	d.step("write " + temp)
 	_, err = f.Write(data)
 	if err == nil {
 		err = f.Sync()
@@ -310,7 +357,7 @@ func (d *Directory) replace(name string, data []byte) error {
 	if err := trace.NewAggregate(err, f.Close()); err != nil {
 		return trace.Wrap(err)
 	}
-	if err := d.root.Rename(temp, name); err != nil {
+	if err := d.rename(temp, name); err != nil {
 		return trace.Wrap(err)
 	}
 	return trace.Wrap(d.sync())
@@ -319,6 +366,7 @@ func (d *Directory) replace(name string, data []byte) error {
 // create makes a file that wasn't there, readable by nobody else from its first
 // moment.
 func (d *Directory) create(name string) (*os.File, error) {
+	d.step("create " + name)
 	return d.root.OpenFile(name, os.O_RDWR|os.O_CREATE|os.O_EXCL|syscall.O_NOFOLLOW, 0o600)
 }
 
@@ -333,7 +381,13 @@ func (d *Directory) readFile(name string) ([]byte, error) {
 	return d.root.ReadFile(name)
 }
 
+func (d *Directory) rename(from, to string) error {
+	d.step("rename " + from + " to " + to)
+	return d.root.Rename(from, to)
+}
+
 func (d *Directory) remove(name string) error {
+	d.step("remove " + name)
 	err := d.root.Remove(name)
 	if errors.Is(err, fs.ErrNotExist) {
 		return nil
@@ -342,12 +396,21 @@ func (d *Directory) remove(name string) error {
 }
 
 // sync makes renames in the directory durable.
-func (d *Directory) sync() error {
-	f, err := d.root.Open(".")
+func (d *Directory) sync() error { return d.syncDir(".") }
+
+func (d *Directory) syncDir(name string) error {
+	d.step("sync directory " + name)
+	f, err := d.root.Open(name)
 	if err != nil {
 		return trace.Wrap(err)
 	}
 	return trace.NewAggregate(f.Sync(), f.Close())
+}
+
+func (d *Directory) step(step string) {
+	if d.hook != nil {
+		d.hook(step)
+	}
 }
 
 // cause is the short text at the end of an error's chain: "permission denied".

@@ -31,21 +31,32 @@ const (
 	watchRetry = 5 * time.Second
 )
 
+// Listeners are called by one goroutine; authorities are compared again when
+// they return.
+type Listeners struct {
+	// Changed is called after each change, and at the start if the identity is
+	// from before one.
+	Changed func(ctx context.Context)
+	// Same is called when the authorities were compared and are those of
+	// before, at the start too: for whoever holds older ones all the same,
+	// files from before a stop among them.
+	Same func(ctx context.Context, authorities *cluster.Authorities)
+}
+
 // Follower notices when the cluster's certificate authorities change (each
 // phase of a rotation that adds, swaps or removes a key) and says so.
 type Follower struct {
-	source   AuthoritySource
-	keeper   *Keeper
-	onChange func(ctx context.Context)
-	log      *slog.Logger
+	source    AuthoritySource
+	keeper    *Keeper
+	listeners Listeners
+	log       *slog.Logger
 
 	last string // fingerprint of the authorities that were seen last
 }
 
-// NewFollower returns a Follower. onChange is called after each change, by one
-// goroutine; the next change is looked for when it returns.
-func NewFollower(source AuthoritySource, keeper *Keeper, onChange func(ctx context.Context), log *slog.Logger) *Follower {
-	return &Follower{source: source, keeper: keeper, onChange: onChange, log: log}
+// NewFollower returns a Follower.
+func NewFollower(source AuthoritySource, keeper *Keeper, listeners Listeners, log *slog.Logger) *Follower {
+	return &Follower{source: source, keeper: keeper, listeners: listeners, log: log}
 }
 
 // Name is the follower's name among the agent's services.
@@ -83,10 +94,13 @@ func (f *Follower) Run(ctx context.Context) error {
 // watch keeps an event stream open, with the identity that is current.
 func (f *Follower) watch(ctx context.Context, hint func()) {
 	for ctx.Err() == nil {
-		changed := f.keeper.Changed()
 		creds, err := f.keeper.Wait(ctx)
 		if err != nil {
 			return
+		}
+		changed := f.keeper.Changed()
+		if f.keeper.Current() != creds {
+			continue // replaced in between, and changed tells of the next one
 		}
 		// A stream ends with the identity that opened it; the next one is
 		// opened with the next identity, and looks again as it begins.
@@ -110,7 +124,7 @@ func (f *Follower) watch(ctx context.Context, hint func()) {
 }
 
 // compare fetches the authorities and speaks up if they differ from the last
-// ones. The first look only remembers.
+// ones.
 func (f *Follower) compare(ctx context.Context) {
 	creds, err := f.keeper.Wait(ctx)
 	if err != nil {
@@ -121,14 +135,17 @@ func (f *Follower) compare(ctx context.Context) {
 		f.log.Debug("The certificate authorities couldn't be compared.", "err", trace.Unwrap(err))
 		return
 	}
-	fingerprint := authorities.Fingerprint()
-	known := f.last
-	f.last = fingerprint
-	if known == "" || known == fingerprint {
+	last := f.last
+	f.last = authorities.Fingerprint()
+	switch {
+	case last == "" && !creds.Trusts(authorities):
+		// A rotation began while nobody watched.
+	case last == "" || last == f.last:
+		f.listeners.Same(ctx, authorities)
 		return
 	}
 	f.log.Info("The cluster's certificate authorities changed; the identity and all outputs are renewed.")
-	f.onChange(ctx)
+	f.listeners.Changed(ctx)
 }
 
 // sleep waits, and says whether ctx is still alive.

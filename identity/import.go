@@ -3,8 +3,10 @@ package identity
 import (
 	"bytes"
 	"errors"
+	"fmt"
 	"io/fs"
 	"path"
+	"path/filepath"
 
 	"github.com/gravitational/trace"
 
@@ -27,33 +29,82 @@ const (
 // tbotSeparator stands between the items of its two CA files.
 const tbotSeparator = "$"
 
-// Import takes over what the official agent left in the directory, once, under
-// the lock that both agents hold while they run. Its files are moved into a
-// backup directory whose name is returned; "" means that there was nothing to
-// import.
+// tbotFiles are all that the official agent keeps, its lock apart.
+var tbotFiles = [...]string{tbotKey, tbotPublic, tbotTLSCert, tbotSSHCert, tbotTLSCAs, tbotSSHCAs, tbotTokenHash, tbotWriteTest}
+
+// backupPrefix begins the names of the directories that its files are moved to.
+const backupPrefix = "tbot-backup-"
+
+// Import takes over what the official agent left in the directory, under the
+// lock that both agents hold while they run. Its files are moved into a backup
+// directory whose name is returned; "" means that there was nothing to import.
 //
-// The identity is durable in our own file before any of the originals moves.
+// The identity is durable in our own file before any of the originals moves, and
+// a move that was interrupted is finished by the next Import: originals that
+// stayed in place would let the official agent present a generation that is
+// spent. If it ran on the directory meanwhile, its identity is the newer one,
+// and is imported again.
 func (d *Directory) Import() (string, error) {
-	if _, err := d.root.Lstat(fileIdentity); !errors.Is(err, fs.ErrNotExist) {
-		return "", trace.Wrap(err)
+	if !d.anyTbot() {
+		return "", nil
+	}
+	own, err := d.read(fileIdentity)
+	if err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return "", nil //nolint:nilerr // Load says what is wrong with it
 	}
 	stored, err := d.readTbot()
-	if err != nil || stored == nil {
+	switch {
+	case own == nil && (err != nil || stored == nil):
 		return "", trace.Wrap(err)
-	}
-	if err := d.Save(*stored); err != nil {
-		return "", trace.Wrap(err)
-	}
-	backup := "tbot-backup-" + d.now().UTC().Format("20060102T150405Z")
-	if err := d.root.Mkdir(backup, 0o700); err != nil {
-		return "", trace.Wrap(err)
-	}
-	for _, name := range []string{tbotKey, tbotPublic, tbotTLSCert, tbotSSHCert, tbotTLSCAs, tbotSSHCAs, tbotTokenHash, tbotWriteTest} {
-		if err := d.root.Rename(name, path.Join(backup, name)); err != nil && !errors.Is(err, fs.ErrNotExist) {
+	case own == nil, err == nil && stored != nil && newer(stored, own) && !sameIdentity(stored, own):
+		if err := d.Save(*stored); err != nil {
 			return "", trace.Wrap(err)
 		}
 	}
-	return backup, trace.Wrap(d.sync())
+	return d.moveTbot()
+}
+
+// anyTbot says whether one of the official agent's own files is there.
+func (d *Directory) anyTbot() bool {
+	for _, name := range tbotFiles {
+		if _, err := d.root.Lstat(name); err == nil {
+			return true
+		}
+	}
+	return false
+}
+
+func sameIdentity(a, b *Stored) bool {
+	return bytes.Equal(a.Credentials.TLSCert, b.Credentials.TLSCert)
+}
+
+// moveTbot moves the official agent's files into a fresh backup directory.
+func (d *Directory) moveTbot() (string, error) {
+	backup, err := d.makeBackup()
+	if err != nil {
+		return "", trace.Wrap(err)
+	}
+	for _, name := range tbotFiles {
+		if err := d.rename(name, path.Join(backup, name)); err != nil && !errors.Is(err, fs.ErrNotExist) {
+			return "", trace.Wrap(err)
+		}
+	}
+	return backup, trace.NewAggregate(d.syncDir(backup), d.sync())
+}
+
+// makeBackup makes a directory named for the time.
+func (d *Directory) makeBackup() (string, error) {
+	name := backupPrefix + d.now().UTC().Format("20060102T150405Z")
+	for i := 1; ; i++ {
+		backup := name
+		if i > 1 {
+			backup = fmt.Sprintf("%s-%d", name, i)
+		}
+		d.step("mkdir " + backup)
+		if err := d.root.Mkdir(backup, 0o700); !errors.Is(err, fs.ErrExist) {
+			return backup, trace.Wrap(err)
+		}
+	}
 }
 
 // readTbot reads the official agent's identity, nil if there's none. Empty
@@ -63,7 +114,8 @@ func (d *Directory) readTbot() (*Stored, error) {
 	for _, name := range []string{tbotKey, tbotTLSCert, tbotSSHCert, tbotTLSCAs, tbotSSHCAs, tbotTokenHash} {
 		data, err := d.readFile(name)
 		if err != nil && !errors.Is(err, fs.ErrNotExist) {
-			return nil, trace.Wrap(err)
+			return nil, failure.Wrap(failure.Configuration, unusable(err),
+				"the official agent's file %s can't be read (%s): mend or remove it", filepath.Join(d.path, name), cause(err))
 		}
 		files[name] = data
 	}
@@ -80,7 +132,7 @@ func (d *Directory) readTbot() (*Stored, error) {
 	if creds.Renewable() {
 		method = cluster.JoinMethodToken
 	}
-	return &Stored{Credentials: creds, JoinMethod: method, TokenHash: string(files[tbotTokenHash])}, nil
+	return &Stored{Credentials: creds, JoinMethod: method, TokenHash: string(bytes.TrimSpace(files[tbotTokenHash]))}, nil
 }
 
 func splitTbot(data []byte) [][]byte {

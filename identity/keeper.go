@@ -51,14 +51,17 @@ type Keeper struct {
 	renew chan string
 	pulse pulse.Pulse
 
-	mu       sync.Mutex // protects the following
-	current  *cluster.Credentials
-	changed  chan struct{} // closed and replaced when current changes
+	// The following belong to the goroutine that calls Run or Once.
 	stored   Stored
-	unsaved  bool
-	doubt    bool
+	doubt    bool // the cluster may hold a later generation than stored has
+	unsaved  int  // how often storing the current identity failed; 0: it's stored
 	failures int
-	due      time.Time
+
+	mu      sync.Mutex // protects the following
+	current *cluster.Credentials
+	changed chan struct{} // closed and replaced when current changes
+	due     time.Time     // of the next attempt
+	saveAt  time.Time     // of the next attempt to store; zero: nothing to store
 }
 
 // NewKeeper loads the stored identity, if any, and publishes it if it's still
@@ -77,6 +80,11 @@ func NewKeeper(opts Options) (*Keeper, error) {
 		return nil, trace.Wrap(err)
 	}
 	k.stored = *stored
+	if k.opts.Method == "" {
+		// A file without an onboarding section is enough for a bot that has
+		// joined: it goes on as it began.
+		k.opts.Method = stored.JoinMethod
+	}
 	k.doubt = intent != nil && stored.Credentials.Renewable()
 	if k.doubt {
 		opts.Log.Warn("A renewal was cut off before its reply was stored; the cluster is asked which generation it holds before this one is presented.",
@@ -86,11 +94,11 @@ func NewKeeper(opts Options) (*Keeper, error) {
 		opts.Log.Info("The join token changed; the stored identity is discarded and the bot joins afresh.")
 		return k, nil
 	}
-	if stored.JoinMethod != opts.Method {
-		opts.Log.Info("The join method changed; the bot joins afresh.", "was", stored.JoinMethod, "is", opts.Method)
+	if stored.JoinMethod != k.opts.Method {
+		opts.Log.Info("The join method changed; the bot joins afresh.", "was", stored.JoinMethod, "is", k.opts.Method)
 		return k, nil
 	}
-	k.publish(stored.Credentials)
+	k.publish(stored.Credentials, due(stored.Credentials, time.Now(), opts.Interval, opts.Jitter()))
 	return k, nil
 }
 
@@ -153,15 +161,13 @@ func (k *Keeper) RenewNow(reason string) {
 func (k *Keeper) Run(ctx context.Context) error {
 	k.announce()
 	for {
-		timer := time.NewTimer(time.Until(k.next()))
-		reason := "due"
-		select {
-		case <-ctx.Done():
-			timer.Stop()
+		reason, storing, ok := k.awaitDue(ctx)
+		switch {
+		case !ok:
 			return nil
-		case reason = <-k.renew:
-			timer.Stop()
-		case <-timer.C:
+		case storing:
+			k.storeAgain()
+			continue
 		}
 		err := k.attempt(ctx, reason)
 		switch {
@@ -174,6 +180,44 @@ func (k *Keeper) Run(ctx context.Context) error {
 	}
 }
 
+// longestNap bounds a sleep, so that due times are met after the host was
+// suspended or its clock was set: timers know of neither.
+const longestNap = time.Minute
+
+// awaitDue waits until an attempt is due, or asked for, and says why; storing
+// means that only storing is due. ok is false when ctx has ended.
+func (k *Keeper) awaitDue(ctx context.Context) (reason string, storing, ok bool) {
+	for ctx.Err() == nil {
+		next, saveAt := k.times()
+		now := time.Now()
+		switch {
+		case !now.Before(next):
+			return "due", false, true
+		case !saveAt.IsZero() && !now.Before(saveAt):
+			return "", true, true
+		case !saveAt.IsZero() && saveAt.Before(next):
+			next = saveAt
+		}
+		timer := time.NewTimer(min(time.Until(next), longestNap))
+		select {
+		case <-ctx.Done():
+		case reason := <-k.renew:
+			timer.Stop()
+			return reason, false, true
+		case <-timer.C:
+		}
+		timer.Stop()
+	}
+	return "", false, false
+}
+
+// times returns when the next attempt is due, and when storing is.
+func (k *Keeper) times() (next, saveAt time.Time) {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	return k.due, k.saveAt
+}
+
 // Once makes sure that there's an identity that isn't due for renewal.
 func (k *Keeper) Once(ctx context.Context) error {
 	if time.Now().Before(k.next()) {
@@ -181,10 +225,17 @@ func (k *Keeper) Once(ctx context.Context) error {
 		return nil
 	}
 	err := k.attempt(ctx, "oneshot")
-	if err != nil {
-		k.logFailure(err)
+	switch {
+	case err == nil && k.unsaved > 0:
+		// The process ends soon, and with it the only copy.
+		return k.saveAgain()
+	case err == nil && !k.usable():
+		return trace.Wrap(ctx.Err()) // stopped
+	case err == nil:
+		return nil
 	}
-	if err != nil && k.usable() {
+	k.logFailure(err)
+	if k.usable() {
 		// The old identity still serves; the outputs may work with it.
 		return nil
 	}
@@ -268,12 +319,13 @@ func (k *Keeper) attempt(ctx context.Context, reason string) error {
 // settle publishes the outcome and computes when the next attempt is due.
 func (k *Keeper) settle(creds *cluster.Credentials, err error) {
 	if err == nil {
-		k.publish(creds)
+		k.failures = 0
+		k.publish(creds, dueAfter(creds, time.Now(), k.opts.Interval, k.opts.Jitter()))
 		return
 	}
+	k.failures++
 	k.mu.Lock()
 	defer k.mu.Unlock()
-	k.failures++
 	var left time.Duration
 	if k.current != nil {
 		left = time.Until(k.current.NotAfter())
@@ -282,12 +334,11 @@ func (k *Keeper) settle(creds *cluster.Credentials, err error) {
 }
 
 // publish makes an identity current and wakes those who wait.
-func (k *Keeper) publish(creds *cluster.Credentials) {
+func (k *Keeper) publish(creds *cluster.Credentials, next time.Time) {
 	k.mu.Lock()
 	defer k.mu.Unlock()
-	k.failures = 0
 	k.current = creds
-	k.due = due(creds, time.Now(), k.opts.Interval, k.opts.Jitter())
+	k.due = next
 	close(k.changed)
 	k.changed = make(chan struct{})
 }
@@ -303,167 +354,4 @@ func (k *Keeper) logFailure(err error, attrs ...any) {
 	default:
 		k.opts.Log.Warn("The identity couldn't be renewed; the current one serves on.", append(attrs, "not_after", current.NotAfter())...)
 	}
-}
-
-// obtain gets the next identity and stores it.
-func (k *Keeper) obtain(ctx context.Context) (*cluster.Credentials, error) {
-	current := k.Current()
-	if err := k.saveAgain(); err != nil {
-		return nil, trace.Wrap(err)
-	}
-	if current != nil && k.changedToken() {
-		creds, err := k.join(ctx, current)
-		if err == nil {
-			return creds, nil
-		}
-		k.opts.Log.Error("The join token was replaced, but joining with it failed; the present identity stays.", "err", err)
-	}
-	if current != nil && k.usable() && current.Renewable() && k.opts.Method == cluster.JoinMethodToken {
-		return k.renewal(ctx, current)
-	}
-	creds, err := k.join(ctx, current)
-	if err != nil && current != nil && k.opts.Method == cluster.JoinMethodToken {
-		return nil, failure.Wrap(failure.KindOf(err), err,
-			"the bot's identity expired at %s and its token can't be used again (%s): delete and recreate the bot, or give it a new token",
-			current.NotAfter().UTC().Format(time.RFC3339), err)
-	}
-	return creds, trace.Wrap(err)
-}
-
-// saveAgain tries to store an identity that an earlier attempt received, but
-// couldn't store. Until that works, another one isn't asked for.
-func (k *Keeper) saveAgain() error {
-	if !k.unsaved {
-		return nil
-	}
-	if err := k.opts.Store.Save(k.stored); err != nil {
-		return failure.Wrap(failure.Transient, err,
-			"the current identity couldn't be stored in %s (%s): make room or mend the file system before the agent stops, or the bot must join again", k.opts.Store, cause(err))
-	}
-	k.unsaved = false
-	return nil
-}
-
-// join exchanges the token for an identity.
-func (k *Keeper) join(ctx context.Context, previous *cluster.Credentials) (*cluster.Credentials, error) {
-	req, hash, err := k.joinRequest(previous)
-	if err != nil {
-		return nil, trace.Wrap(err)
-	}
-	if err := k.opts.Store.Begin(Intent{TokenHash: hash, Since: time.Now()}); err != nil {
-		return nil, trace.Wrap(err)
-	}
-	creds, err := k.opts.Joiner.Join(ctx, req)
-	if err != nil {
-		k.abandon()
-		return nil, trace.Wrap(err)
-	}
-	k.keep(creds, hash)
-	return creds, nil
-}
-
-func (k *Keeper) joinRequest(previous *cluster.Credentials) (cluster.JoinRequest, string, error) {
-	token, err := k.opts.Tokens.Token()
-	if err != nil {
-		return cluster.JoinRequest{}, "", trace.Wrap(err)
-	}
-	key, err := cluster.NewKey()
-	if err != nil {
-		return cluster.JoinRequest{}, "", trace.Wrap(err)
-	}
-	req := cluster.JoinRequest{Method: k.opts.Method, Token: token, Key: key, TTL: k.opts.TTL}
-	if k.opts.Method == cluster.JoinMethodKubernetes {
-		if req.IDToken, err = k.opts.Tokens.ServiceAccountToken(); err != nil {
-			return cluster.JoinRequest{}, "", trace.Wrap(err)
-		}
-		if previous != nil && time.Now().Before(previous.NotAfter()) {
-			req.Previous = previous
-		}
-	}
-	return req, HashToken(token), nil
-}
-
-// renewal exchanges the identity for its next generation.
-func (k *Keeper) renewal(ctx context.Context, current *cluster.Credentials) (*cluster.Credentials, error) {
-	if err := k.resolveDoubt(ctx, current); err != nil {
-		return nil, trace.Wrap(err)
-	}
-	if err := k.opts.Store.Begin(Intent{Generation: current.Generation(), Since: time.Now()}); err != nil {
-		return nil, trace.Wrap(err)
-	}
-	creds, err := k.opts.Joiner.Renew(ctx, current, k.opts.TTL)
-	if cluster.Uncertain(err) {
-		k.doubt = true
-		return nil, err
-	}
-	if err != nil {
-		k.abandon()
-		return nil, trace.Wrap(err)
-	}
-	k.keep(creds, k.stored.TokenHash)
-	return creds, nil
-}
-
-// keep stores an identity that the cluster has issued. If it can't be stored
-// it's used all the same, since the one before it is spent; saveAgain keeps
-// trying.
-func (k *Keeper) keep(creds *cluster.Credentials, tokenHash string) {
-	k.stored = Stored{Credentials: creds, JoinMethod: k.opts.Method, TokenHash: tokenHash}
-	k.doubt = false
-	if err := k.opts.Store.Save(k.stored); err != nil {
-		k.unsaved = true
-		k.opts.Log.Error("The new identity couldn't be stored. It's used, and storing is tried again; if the agent stops before that works, the bot must join again.",
-			"storage", k.opts.Store.String(), "err", err)
-	}
-	k.checkClock(creds)
-}
-
-// abandon ends the intent after a clear no.
-func (k *Keeper) abandon() {
-	if err := k.opts.Store.Abandon(); err != nil {
-		k.opts.Log.Warn("The record of the attempt couldn't be removed; the next start will be careful for nothing.",
-			"storage", k.opts.Store.String(), "err", err)
-	}
-}
-
-// checkClock compares this host's clock with the one that dated the
-// certificate: lifetimes are asked for by ours and judged by theirs.
-func (k *Keeper) checkClock(creds *cluster.Credentials) {
-	skew := time.Until(creds.NotBefore().Add(backdated)).Round(time.Second)
-	if skew.Abs() > maxSkew {
-		k.opts.Log.Warn("This host's clock and the cluster's differ: certificates will seem to begin or end at the wrong time. Check time synchronisation.",
-			"cluster_is_ahead_by", skew.String())
-	}
-}
-
-// resolveDoubt finds out, after a renewal whose reply was lost, whether the
-// server has moved on, before the stored generation is presented: a stale one
-// makes the server lock the bot.
-func (k *Keeper) resolveDoubt(ctx context.Context, current *cluster.Credentials) error {
-	if !k.doubt {
-		return nil
-	}
-	held, known, err := k.opts.Joiner.Generation(ctx, current)
-	if err != nil {
-		return trace.Wrap(err)
-	}
-	mine := current.Generation()
-	switch {
-	case known && held == mine:
-		k.opts.Log.Info("The cut-off renewal hadn't reached the cluster; renewing as usual.", "generation", mine)
-		k.doubt = false
-		return nil
-	case known:
-		return failure.New(failure.Refused,
-			"the reply to a renewal was lost: the cluster holds generation %d of %s, this host %d, and presenting it would lock the bot; certificates are issued until %s. Delete and recreate the bot and give this host its new token before then",
-			held, current.Username(), mine, current.NotAfter().UTC().Format(time.RFC3339))
-	}
-	if at := presentAnyway(current, time.Now()); time.Now().Before(at) {
-		return failure.New(failure.Transient,
-			"the reply to a renewal was lost, and this cluster doesn't tell the bot's generation: the present identity serves until %s and is then presented, which locks the bot instance if the cluster had moved on; to be safe, give this host a new token before then",
-			at.UTC().Format(time.RFC3339))
-	}
-	k.opts.Log.Warn("Presenting an identity whose generation may be behind: too little of its life is left to wait longer.", "generation", mine)
-	k.doubt = false
-	return nil
 }

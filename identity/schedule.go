@@ -34,6 +34,16 @@ func due(creds *cluster.Credentials, now time.Time, interval time.Duration, jitt
 	return issued.Add(wait - time.Duration(jitter*float64(wait)/10))
 }
 
+// dueAfter is when an identity that was issued just now is to be renewed. It
+// doesn't believe the certificate's beginning, which the cluster's clock set: if
+// this host's clock were ahead by more than interval, each renewal would be due
+// at once.
+func dueAfter(creds *cluster.Credentials, now time.Time, interval time.Duration, jitter float64) time.Time {
+	wait := min(interval, creds.NotAfter().Sub(now)*2/3)
+	wait = max(wait, min(interval, time.Minute)/2)
+	return now.Add(wait - time.Duration(jitter*float64(wait)/10))
+}
+
 // retryIn is the wait before the next attempt after a number of consecutive
 // failures: doubling from a second to a minute, then up to five if the identity
 // has long to live; with full jitter in the upper half, for ever. jitter is in

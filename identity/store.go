@@ -26,12 +26,28 @@ type Stored struct {
 // generation, or that a token was about to be spent. An intent that is found at
 // the start says that a run ended within that window.
 type Intent struct {
-	// Generation that was about to be presented; 0 for a join.
+	// Generation that was about to be presented. A join has 0, or, if it's made
+	// while an earlier renewal is in doubt, that renewal's.
 	Generation uint64 `json:"generation"`
-	// TokenHash of a join.
+	// TokenHash of a join; empty for a renewal.
 	TokenHash string `json:"token_hash,omitempty"`
 	// Since is when.
 	Since time.Time `json:"since"`
+
+	unreadable bool
+}
+
+// settledBy says whether the stored identity is what the intent led to, or one
+// that the intent isn't about.
+func (i *Intent) settledBy(s *Stored) bool {
+	switch {
+	case i.unreadable:
+		return false
+	case i.TokenHash != "" && i.TokenHash == s.TokenHash:
+		return true
+	default:
+		return i.Generation != s.Credentials.Generation()
+	}
 }
 
 // Store keeps one identity. A store belongs to one process at a time.

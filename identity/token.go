@@ -48,7 +48,12 @@ func (s TokenSource) Token() (string, error) {
 
 func (s TokenSource) fromCredential(name string) (string, error) {
 	data, err := s.Credential(name)
-	if err != nil {
+	var told *failure.Error
+	switch {
+	case errors.As(err, &told):
+		// It's been said already what is wrong: absent, too large, no file.
+		return "", failure.Wrap(failure.Configuration, errors.Join(fs.ErrNotExist, err), "%s", told.Sentence)
+	case err != nil:
 		return "", failure.Wrap(failure.Configuration, errors.Join(fs.ErrNotExist, err),
 			"the systemd credential %q isn't there: add LoadCredential=%s:/path/of/the/token to the unit", name, name)
 	}

@@ -45,9 +45,9 @@ func (o UnitOptions) Validate() error {
 	if !matches(`^[A-Za-z0-9_][A-Za-z0-9_.-]{0,63}$`, o.Name) || strings.HasSuffix(o.Name, ".service") {
 		return failure.New(failure.Configuration, "the unit can't be named %q: use letters, digits and . _ -, without .service", o.Name)
 	}
-	for what, name := range map[string]string{"user": o.User, "group": o.Group} {
-		if !matches(`^([a-z_][a-z0-9_-]{0,30}|[0-9]{1,10})$`, name) {
-			return failure.New(failure.Configuration, "%q isn't the name of a %s: use small letters, digits and _ -, or a number", name, what)
+	for _, account := range []struct{ what, name string }{{"user", o.User}, {"group", o.Group}} {
+		if !matches(`^([a-z_][a-z0-9_-]{0,30}|[0-9]{1,10})$`, account.name) {
+			return failure.New(failure.Configuration, "%q isn't the name of a %s: use small letters, digits and _ -, or a number", account.name, account.what)
 		}
 	}
 	if o.Credential != "" && !validName(o.Credential) {

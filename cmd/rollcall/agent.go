@@ -5,11 +5,9 @@ import (
 	"errors"
 	"log/slog"
 	"math/rand/v2"
-	"os"
 	"os/signal"
 	"path/filepath"
 	"sync"
-	"syscall"
 	"time"
 
 	"github.com/gravitational/trace"
@@ -37,8 +35,7 @@ type agent struct {
 	keeper   *identity.Keeper
 	store    identity.Store
 	notifier *systemd.Notifier
-	retriers []retrier
-	renewers []service.Renewer
+	outputs  []output
 	closers  []func()
 	began    time.Time
 
@@ -64,9 +61,6 @@ func (v vital) Run(ctx context.Context) error {
 	}
 	return nil
 }
-
-// retrier is an output that can be told that the cluster is back.
-type retrier interface{ RetryNow(reason string) }
 
 // newAgent opens the storage and builds every service. Nothing is asked of the
 // cluster.
@@ -117,7 +111,8 @@ func (a *agent) openStore() error {
 		a.store = identity.NewMemory()
 		return nil
 	}
-	dir, err := identity.OpenDirectory(a.cfg.Storage.Directory.Path, a.log)
+	place := a.cfg.Storage.Directory
+	dir, err := identity.OpenDirectory(place.Path, place.Symlinks, a.log)
 	if err != nil {
 		return trace.Wrap(err)
 	}
@@ -129,7 +124,7 @@ func (a *agent) openStore() error {
 	}
 	if backup != "" {
 		a.log.Info("The official agent's identity was imported; its files are kept.",
-			"storage", dir.String(), "backup", filepath.Join(a.cfg.Storage.Directory.Path, backup))
+			"storage", dir.String(), "backup", filepath.Join(place.Path, backup))
 	}
 	return nil
 }
@@ -161,7 +156,7 @@ func (a *agent) buildKeeper(env environment) error {
 // retryOutputs wakes outputs that wait after a failure: the cluster has just
 // answered.
 func (a *agent) retryOutputs() {
-	for _, r := range a.retriers {
+	for _, r := range a.outputs {
 		r.RetryNow("the cluster answers again")
 	}
 }
@@ -190,8 +185,7 @@ func (a *agent) addOutput(out config.Output) error {
 	if err != nil {
 		return trace.Wrap(err)
 	}
-	a.retriers = append(a.retriers, built)
-	a.renewers = append(a.renewers, built)
+	a.outputs = append(a.outputs, built)
 	return trace.Wrap(a.host.Add(built))
 }
 
@@ -200,7 +194,10 @@ type output interface {
 	service.Service
 	service.Oncer
 	service.Renewer
-	retrier
+	// RetryNow says that the cluster is back.
+	RetryNow(reason string)
+	// Holds says whether the files in place have these authorities.
+	Holds(ctx context.Context, authorities *cluster.Authorities) bool
 }
 
 // buildOutput is the table of output types.
@@ -231,7 +228,10 @@ func (a *agent) place(d config.Destination) (destination.Destination, error) {
 
 // addBackground adds what only a long-running agent has.
 func (a *agent) addBackground(env environment) error {
-	follower := identity.NewFollower(a.bot, a.keeper, a.followRotation, a.log)
+	follower := identity.NewFollower(a.bot, a.keeper, identity.Listeners{
+		Changed: a.followRotation,
+		Same:    a.refreshStale,
+	}, a.log)
 	heart := identity.NewHeart(a.bot, a.keeper, cluster.Heartbeat{
 		Version:    version.Version(),
 		Hostname:   hostname(),
@@ -263,8 +263,19 @@ func (a *agent) followRotation(ctx context.Context) {
 		return
 	}
 	a.issuer.Reset()
-	for _, r := range a.renewers {
+	for _, r := range a.outputs {
 		r.RenewNow("certificate authorities changed")
+	}
+}
+
+// refreshStale renews the outputs whose files are from before a rotation that
+// happened while the agent wasn't there to see it.
+func (a *agent) refreshStale(ctx context.Context, authorities *cluster.Authorities) {
+	for _, out := range a.outputs {
+		if !out.Holds(ctx, authorities) {
+			a.issuer.ForgetAuthorities()
+			out.RenewNow("the files hold other certificate authorities than the cluster")
+		}
 	}
 }
 
@@ -274,8 +285,7 @@ func (a *agent) run(ctx context.Context) error {
 	defer cancel(nil)
 	a.fail = cancel
 	var background sync.WaitGroup
-	signals := make(chan os.Signal, 1)
-	signal.Notify(signals, syscall.SIGHUP, syscall.SIGUSR1)
+	signals := takeRenewSignals()
 	defer signal.Stop(signals)
 	background.Go(func() { a.converse(ctx, signals) })
 	background.Go(func() { a.notifier.Run(ctx, a.host.Alive) })

@@ -36,10 +36,10 @@ Nothing is contacted. A flag that makes no sense is refused.`,
   # In a Kubernetes pod
   rollcall configure --proxy-server=teleport.example.com:443 \
       --join-method=kubernetes --token=my-bot --storage=memory://`,
-		Args: cobra.NoArgs,
-		RunE: func(*cobra.Command, []string) error {
+		Args: noArguments,
+		RunE: func(cmd *cobra.Command, _ []string) error {
 			sample.Debug, sample.LogFormat = g.debug, g.logFormat
-			sample.Origin = make(map[string]string)
+			sample.Origin = origins(cmd.Flags())
 			fromEnvironment(&sample.Overrides, env)
 			if sample.Destination == "" {
 				sample.Destination = sample.DestinationDir

@@ -31,19 +31,28 @@ It reads the official agent's (tbot's) version 2 configuration as it is.`,
 
   # Fetch everything once, for a job
   rollcall start -c rollcall.yaml --oneshot`,
-		SilenceUsage:  true,
-		SilenceErrors: true,
+		// With no command it shows its help; with an unknown one it says so.
+		Args:                  knownCommand,
+		RunE:                  func(cmd *cobra.Command, _ []string) error { return cmd.Help() },
+		DisableFlagsInUseLine: true,
+		SilenceUsage:          true,
+		SilenceErrors:         true,
 	}
 	flags := root.PersistentFlags()
 	flags.StringVarP(&g.configPath, "config", "c", "", "configuration `file` (default "+config.DefaultPath+"; environment TBOT_CONFIG_PATH)")
 	flags.BoolVarP(&g.debug, "debug", "d", false, "log more, with the causes of errors")
 	flags.StringVar(&g.logFormat, "log-format", "", "log as `text or json` (default text)")
-	root.SetFlagErrorFunc(func(_ *cobra.Command, err error) error { return &usageError{err: err} })
+	root.SetFlagErrorFunc(flagError)
+	root.CompletionOptions.DisableDefaultCmd = true
+	root.SetHelpCommand(newHelpCommand())
 	root.AddCommand(
 		newStartCommand(env, g),
 		newValidateCommand(env, g),
 		newConfigureCommand(env, g),
+		newStatusCommand(env, g),
+		newInstallCommand(env, g),
 		newVersionCommand(env),
+		newCompletionCommand(env),
 	)
 	return root
 }

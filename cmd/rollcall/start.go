@@ -2,7 +2,7 @@ package main
 
 import (
 	"context"
-	"errors"
+	"fmt"
 	"log/slog"
 	"os"
 	"os/signal"
@@ -43,10 +43,10 @@ an output failed; 3 the cluster refused the bot; 4 the cluster can't be reached
 
   # Once, with the outcome of every output as JSON
   rollcall start -c rollcall.yaml --oneshot --format json`,
-		Args: cobra.NoArgs,
+		Args: noArguments,
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			o.Debug, o.LogFormat = g.debug, g.logFormat
-			o.Origin = make(map[string]string)
+			o.Origin = origins(cmd.Flags())
 			fromEnvironment(&o, env)
 			path := g.path(env, o.ProxyServer != "" || o.AuthServer != "")
 			cfg, err := config.Load(path, o)
@@ -54,7 +54,7 @@ an output failed; 3 the cluster refused the bot; 4 the cluster can't be reached
 				return err
 			}
 			if format != "text" && format != "json" {
-				return &usageError{errors.New("--format isn't text or json")}
+				return &usageError{fmt.Errorf("--format %q isn't text or json", format)}
 			}
 			return start(cmd.Context(), cfg, env, format)
 		},
@@ -83,6 +83,18 @@ func startFlags(flags *pflag.FlagSet, o *config.Overrides) {
 	flags.StringVar(&o.DiagAddr, "diag-addr", "", "serve /livez, /readyz and /metrics on this `address`")
 	flags.BoolVar(&o.Insecure, "insecure", false, "trust whoever answers on first connect; never outside a test")
 	flags.BoolVar(&o.FIPS, "fips", false, "refuse to run unless Go's FIPS 140-3 mode is on")
+}
+
+// origins says which values were given under the official agent's name of a
+// flag, so that what is wrong with them is told under that name.
+func origins(flags *pflag.FlagSet) map[string]string {
+	from := make(map[string]string)
+	for name, path := range map[string]string{"data-dir": "storage", "certificate-ttl": "credential_ttl"} {
+		if flags.Changed(name) {
+			from[path] = "--" + name
+		}
+	}
+	return from
 }
 
 // fromEnvironment fills in what flags don't say. A token from the environment
@@ -163,6 +175,15 @@ func once(ctx context.Context, a *agent, env environment, format string) error {
 		code = exitCode(first.Err)
 	}
 	return &shownError{err: failed, code: code}
+}
+
+// takeRenewSignals has SIGHUP and SIGUSR1 sent to a channel. It's called before
+// systemd hears that the agent is ready: a reload kills a process that doesn't
+// take its signal yet.
+func takeRenewSignals() chan os.Signal {
+	signals := make(chan os.Signal, 1)
+	signal.Notify(signals, syscall.SIGHUP, syscall.SIGUSR1)
+	return signals
 }
 
 // hostname is for the heartbeat; a host without a name is no reason to fail.

@@ -27,7 +27,7 @@ Exit codes: 0 the file is valid; 1 it isn't.`,
 
   # For a pipeline or an editor
   rollcall validate -c rollcall.yaml --format json | jq -r '.errors[] | "\(.line): \(.message)"'`,
-		Args: cobra.NoArgs,
+		Args: noArguments,
 		RunE: func(*cobra.Command, []string) error {
 			path := g.path(env, false)
 			switch format {

@@ -15,7 +15,7 @@ func newVersionCommand(env environment) *cobra.Command {
 		Short: "Print the version of this binary",
 		Example: `  rollcall version
   rollcall version --format json | jq -r .version`,
-		Args: cobra.NoArgs,
+		Args: noArguments,
 		RunE: func(*cobra.Command, []string) error {
 			info := version.Read()
 			switch format {

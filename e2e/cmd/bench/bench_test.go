@@ -1,0 +1,130 @@
+package main
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"io"
+	"strings"
+	"testing"
+
+	"github.com/stretchr/testify/require"
+)
+
+func TestParse(t *testing.T) {
+	good := func(args ...string) options {
+		opts, err := parse(args, io.Discard)
+		require.NoError(t, err, args)
+		return opts
+	}
+	require.Equal(t, options{sizes: []int{1, 10, 50, 200}, peer: true}, good())
+	require.Equal(t, options{sizes: []int{1, 10}, repeat: 1, peer: true, quick: true}, good("--quick"))
+	require.Equal(t, options{sizes: []int{2, 7}, peer: false, json: true}, good("--sizes", "7, 2,7", "--tbot=false", "--format", "json"))
+	for want, args := range map[string][]string{
+		`unknown argument "more"`:                             {"more"},
+		`--format is "xml", and must be table or json`:        {"--format", "xml"},
+		`--sizes has "0", and takes numbers from 1 to 800`:    {"--sizes", "0"},
+		`--sizes has "many", and takes numbers from 1 to 800`: {"--sizes", "1,many"},
+		`--sizes has "801", and takes numbers from 1 to 800`:  {"--sizes", "801"},
+		`--sizes has "", and takes numbers from 1 to 800`:     {"--sizes", ""},
+		`flag: help requested`:                                {"--what"},
+	} {
+		_, err := parse(args, io.Discard)
+		require.EqualError(t, err, want)
+	}
+	var problems bytes.Buffer
+	require.Equal(t, exitUsage, run(context.Background(), []string{"more"}, io.Discard, &problems))
+	require.Equal(t, "bench: unknown argument \"more\"\n", problems.String())
+}
+
+func TestRuns(t *testing.T) {
+	for _, c := range []struct {
+		size, repeat int
+		peer         bool
+		want         int
+	}{
+		{1, 0, true, 7}, {10, 0, false, 5}, {50, 0, true, 3}, {200, 0, true, 1}, {200, 0, false, 3}, {200, 9, true, 9},
+	} {
+		require.Equal(t, c.want, options{repeat: c.repeat}.runs(c.size, c.peer), c)
+	}
+}
+
+func TestSummarize(t *testing.T) {
+	s := summarize([]sample{{3, 0.1, 10}, {1, 0.3, 30}, {2, 0.2, 20}})
+	require.Equal(t, summary{sample: sample{2, 0.2, 20}, Runs: 3, MinWall: 1, MaxWall: 3}, s)
+	require.InDelta(t, 2.5, median([]float64{4, 1, 3, 2}), 1e-9)
+}
+
+// exemplary is a report with figures that are easy to divide.
+func exemplary() *report {
+	of := func(wall, cpu, peak float64) summary {
+		return summarize([]sample{{wall, cpu, peak}})
+	}
+	tbot := of(30, 8, 100)
+	r := &report{
+		Environment: environment{Time: "2026-01-02T03:04:05Z", Rollcall: "rollcall 1.0", Teleport: "14.2.3", Go: "go1.26", System: "linux/amd64", Cores: 2, Load: "0.1", PollMS: 50, Applications: 200},
+		Oneshot: []row{
+			{Outputs: 1, Rollcall: of(0.25, 0.1, 30), Settled: of(1.25, 0.1, 30), Bare: of(0.125, 0.05, 25), BareSerial: of(0.125, 0.05, 25)},
+			{Outputs: 50, Rollcall: of(2, 0.5, 40), Settled: of(3, 0.5, 40), Tbot: &tbot, Bare: of(1.6, 0.1, 30), BareSerial: of(3, 0.1, 30)},
+		},
+		Renewal: renewal{Outputs: 50, First: 2, Renewed: 0.5, RenewalCPU: 0.25},
+		Idle:    idle{AfterSeconds: 15, Rollcall: memory{30, 40}, Tbot: &memory{80, 90}},
+		Binary:  binaries{Rollcall: 40e6, Tbot: 80e6},
+	}
+	r.Aims = r.aims()
+	return r
+}
+
+func TestTables(t *testing.T) {
+	var b strings.Builder
+	require.NoError(t, exemplary().writeTables(&b))
+	require.Equal(t, `rollcall 1.0
+Teleport 14.2.3 with 200 applications, sqlite backend with 50 ms poll; 2 cores, linux/amd64, go1.26, load 0.1, 2026-01-02T03:04:05Z
+
+One-shot: token join, empty storage, every output written once (medians; min and max of the wall time)
+outputs  who                       runs  wall     min … max      CPU     peak
+1        rollcall, no settle time  1     0.25 s   0.25 … 0.25    0.10 s  30.0 MiB
+1        rollcall                  1     1.25 s   1.25 … 1.25    0.10 s  30.0 MiB
+1        bare loop, 4 at once      1     0.12 s   0.12 … 0.12    0.05 s  25.0 MiB
+1        bare loop, one by one     1     0.12 s   0.12 … 0.12    0.05 s  25.0 MiB
+50       rollcall, no settle time  1     2.00 s   2.00 … 2.00    0.50 s  40.0 MiB
+50       rollcall                  1     3.00 s   3.00 … 3.00    0.50 s  40.0 MiB
+50       tbot                      1     30.00 s  30.00 … 30.00  8.00 s  100.0 MiB
+50       bare loop, 4 at once      1     1.60 s   1.60 … 1.60    0.10 s  30.0 MiB
+50       bare loop, one by one     1     3.00 s   3.00 … 3.00    0.10 s  30.0 MiB
+
+Ratios (rollcall without settle time, which tbot and the bare loop don't have)
+outputs  tbot/rollcall wall  CPU   peak  rollcall/bare loop wall  settle time adds
+1        -                   -     -     2.00                     1.00 s
+50       15.0                16.0  2.5   1.25                     1.00 s
+
+Renewal of 50 outputs by SIGHUP (sessions of the default life are shared): 0.50 s, CPU 0.25 s; first issue 2.00 s; ratio 4.0
+Idle with 1 output after 15 s: rollcall 30.0 MiB (peak 40.0); tbot 80.0 MiB (peak 90.0); ratio 2.7
+Stripped binary: rollcall 40.0 MB; tbot 80.0 MB; ratio 2.0
+
+Aims
+1 output                             <= 0.2 s      0.25   MISSED
+50 outputs, quicker than tbot        >= 10 times   15.00  met
+50 outputs, of the bare loop's time  <= 1.3 times  1.25   met
+50 outputs, peak memory              <= 45 MiB     40.00  met
+idle memory                          <= 35 MiB     30.00  met
+stripped binary                      <= 40 MB      40.00  met
+`, trimLines(b.String()))
+}
+
+// trimLines removes the spaces at the ends of lines, which tables have.
+func trimLines(text string) string {
+	lines := strings.Split(text, "\n")
+	for i, line := range lines {
+		lines[i] = strings.TrimRight(line, " ")
+	}
+	return strings.Join(lines, "\n")
+}
+
+func TestJSONIsWhole(t *testing.T) {
+	var b bytes.Buffer
+	require.NoError(t, exemplary().writeJSON(&b))
+	var back report
+	require.NoError(t, json.Unmarshal(b.Bytes(), &back))
+	require.Equal(t, exemplary(), &back)
+}
