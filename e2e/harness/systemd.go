@@ -44,10 +44,13 @@ func (s *Suite) Boot(t T) *Machine {
 	if err != nil {
 		t.Fatalf("root file system: %v", err)
 	}
+	name := filepath.Base(s.Dir(t))
+	// nspawn leaves this behind. It's registered first, and so runs last.
+	t.Cleanup(func() { _ = os.Remove(filepath.Join("/run/systemd/nspawn/propagate", name)) })
 	p := s.Start(t, Command{
 		Path: "systemd-nspawn",
 		Args: []string{
-			"--directory=" + root, "--volatile=overlay", "--machine=" + filepath.Base(s.Dir(t)), "--quiet",
+			"--directory=" + root, "--volatile=overlay", "--machine=" + name, "--quiet",
 			"--register=no", "--keep-unit", "--console=pipe", "--boot",
 		},
 		onOrphaned: syscall.SIGTERM,
