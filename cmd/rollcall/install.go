@@ -22,8 +22,8 @@ func newInstallCommand(env environment, g *globals) *cobra.Command {
 		Short: "Install the agent as a service",
 		Example: `  rollcall install systemd
   sudo rollcall install systemd --write`,
-		Args:  knownCommand,
-		RunE:  func(cmd *cobra.Command, _ []string) error { return cmd.Help() },
+		Args: knownCommand,
+		RunE: func(cmd *cobra.Command, _ []string) error { return cmd.Help() },
 	}
 	cmd.AddCommand(newInstallSystemdCommand(env, g))
 	return cmd
