@@ -77,6 +77,7 @@ func TestReadyAfterTheFirstRound(t *testing.T) {
 	well := diagnostics.Report{NotAfter: time.Now().Add(time.Hour)}
 	// A reload asked for so early renews, and isn't announced.
 	w.signals <- syscall.SIGHUP
+	require.Eventually(t, func() bool { return len(w.signals) == 0 }, 20*time.Second, time.Millisecond)
 	w.board.Reporter("identity", "").Report(well)
 	none(t, w.until(t, "STATUS=1 of 2 services need attention: app is starting"), "READY")
 	w.board.Reporter("app", "").Report(diagnostics.Report{Err: errors.New("not found")})
@@ -85,7 +86,7 @@ func TestReadyAfterTheFirstRound(t *testing.T) {
 	none(t, before, "RELOADING")
 
 	w.signals <- syscall.SIGHUP
-	w.until(t, "RELOADING=1")
+	none(t, w.until(t, "RELOADING=1"), "READY")
 	w.board.Reporter("app", "").Report(well)
 	none(t, w.until(t, "STATUS=all 2 services are ready"), "READY")
 	w.board.Reporter("identity", "").Report(diagnostics.Report{Err: errors.New("slow"), NotAfter: well.NotAfter})
