@@ -86,14 +86,14 @@ func (b *Bot) Renew(ctx context.Context, current *Credentials, ttl time.Duration
 	if err != nil {
 		err = translate("renewing the bot's identity", err)
 		b.forgetBroken(current, err)
-		if definitive(err) {
+		if definitive(err) && !Mismatched(err) {
 			return nil, err
 		}
-		return nil, &uncertainError{err: err}
+		return nil, NewUncertain(err)
 	}
 	renewed, err := NewCredentials(key, certs)
 	if err != nil {
-		return nil, &uncertainError{err: trace.Wrap(err)}
+		return nil, NewUncertain(trace.Wrap(err))
 	}
 	b.pool.end(current)
 	return renewed, nil
@@ -171,6 +171,10 @@ type uncertainError struct{ err error }
 
 func (e *uncertainError) Error() string { return e.err.Error() }
 func (e *uncertainError) Unwrap() error { return e.err }
+
+// NewUncertain marks err as one of a request that the server may have carried
+// out.
+func NewUncertain(err error) error { return &uncertainError{err: err} }
 
 // Uncertain says whether the server may have carried out a request that failed:
 // it was sent, and no clear answer came back.

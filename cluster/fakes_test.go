@@ -66,6 +66,9 @@ type fakeTeleport struct {
 	mu    sync.Mutex // protects the following
 	joins []joined
 	pings int
+
+	// issuing is what happens after the join; see fakes_issue_test.go.
+	issuing fakeIssuing
 }
 
 func fakeV14Proxy() *fakeTeleport {
@@ -97,6 +100,7 @@ func (f *fakeTeleport) start(t *testing.T) *fakeTeleport {
 	f.grpc = grpc.NewServer(grpc.Creds(acceptedTLS{}),
 		grpc.UnaryInterceptor(interceptors.GRPCServerUnaryErrorInterceptor))
 	proto.RegisterAuthServiceServer(f.grpc, f)
+	f.registerIssuing(f.grpc)
 	if f.joinService {
 		proto.RegisterJoinServiceServer(f.grpc, f)
 	}

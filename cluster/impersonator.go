@@ -19,6 +19,7 @@ import (
 // application sessions, which end with it.
 type impersonator struct {
 	issuer *Issuer
+	key    string
 	roles  []string
 
 	// The following are protected by issuer.mu.
@@ -32,8 +33,8 @@ type impersonator struct {
 	sessions *sessions
 }
 
-func newImpersonator(i *Issuer, roles []string) *impersonator {
-	return &impersonator{issuer: i, roles: roles, opened: make(chan struct{})}
+func newImpersonator(i *Issuer, key string, roles []string) *impersonator {
+	return &impersonator{issuer: i, key: key, roles: roles, opened: make(chan struct{})}
 }
 
 // open gets the identity. It's called once, by whoever made the impersonator.

@@ -14,7 +14,7 @@ import (
 // replaced.
 func (i *Issuer) impersonator(ctx context.Context, bot *Credentials, roles []string, ttl time.Duration) (*impersonator, error) {
 	for {
-		imp, found, replaced := i.acquire(roles, ttl)
+		imp, found, replaced := i.acquire(bot.Username(), roles, ttl)
 		if replaced != nil {
 			i.retire(replaced)
 		}
@@ -37,8 +37,8 @@ func (i *Issuer) impersonator(ctx context.Context, bot *Credentials, roles []str
 
 // acquire returns the identity of a set of roles with one more user, and the one
 // that it replaces, if any. If it wasn't found, the caller opens it.
-func (i *Issuer) acquire(roles []string, ttl time.Duration) (imp *impersonator, found bool, replaced *impersonator) {
-	name := rolesKey(roles)
+func (i *Issuer) acquire(user string, roles []string, ttl time.Duration) (imp *impersonator, found bool, replaced *impersonator) {
+	name := impersonatorKey(user, roles)
 	i.mu.Lock()
 	defer i.mu.Unlock()
 	kept, ok := i.impersonators[name]
@@ -46,7 +46,7 @@ func (i *Issuer) acquire(roles []string, ttl time.Duration) (imp *impersonator, 
 		kept.users++
 		return kept, true, nil
 	}
-	fresh := newImpersonator(i, roles)
+	fresh := newImpersonator(i, name, roles)
 	fresh.users = 1
 	i.impersonators[name] = fresh
 	return fresh, false, kept
@@ -76,19 +76,19 @@ func (i *Issuer) retire(imp *impersonator) {
 
 // forget makes the next request open another identity in place of this one.
 func (i *Issuer) forget(imp *impersonator) {
-	name := rolesKey(imp.roles)
 	i.mu.Lock()
-	if i.impersonators[name] == imp {
-		delete(i.impersonators, name)
+	if i.impersonators[imp.key] == imp {
+		delete(i.impersonators, imp.key)
 	}
 	i.mu.Unlock()
 	i.retire(imp)
 }
 
-// rolesKey names a set of roles, whatever their order.
-func rolesKey(roles []string) string {
+// impersonatorKey names a set of roles of one bot, whatever their order: after a
+// join with another bot's token, nothing of the first one's is used.
+func impersonatorKey(user string, roles []string) string {
 	sorted := slices.Sorted(slices.Values(roles))
-	key := ""
+	key := user + "\x00"
 	for _, r := range sorted {
 		key += r + "\x00"
 	}

@@ -1,6 +1,7 @@
 package cluster
 
 import (
+	"errors"
 	"strings"
 
 	"github.com/gravitational/teleport/api/constants"
@@ -131,6 +132,20 @@ var rules = []rule{
 		"the server that answers there isn't a Teleport proxy: check proxy_server's address and port"},
 	{[]string{"breaker is tripped"}, failure.Unreachable,
 		"too many calls failed in a row, waiting before the next"},
+}
+
+// Mismatched says whether the server refused an identity because its generation
+// isn't the one that it holds. Presenting it once more locks the bot once more.
+func Mismatched(err error) bool {
+	if err == nil {
+		return false
+	}
+	for cause := err; cause != nil; cause = errors.Unwrap(cause) {
+		if strings.Contains(cause.Error(), "cert generation mismatch") {
+			return true
+		}
+	}
+	return false
 }
 
 // isMissingPathText recognises an HTTP router's words for "no such path".

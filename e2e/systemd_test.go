@@ -112,7 +112,7 @@ func (s *unitStage) installAndStart(t *testing.T) {
 	require.Contains(t, s.property(t, "StatusText"), "all 2 services are ready; next renewal ")
 	require.EqualValues(t, 1, s.cluster.Generation(t, s.bot))
 	info := m.Must(t, "journalctl", "--unit=rollcall", "--output=cat", "--priority=info..info")
-	require.Contains(t, info, "The identity was renewed.")
+	require.Contains(t, info, "The bot joined the cluster.")
 	require.NotContains(t, info, "<6>", "the journal has the priority by itself")
 }
 

@@ -184,10 +184,20 @@ func (d *Directory) Load() (*Stored, *Intent, error) {
 
 // recover looks at what a stopped run left in the reserved file.
 func (d *Directory) recover(stored *Stored) (*Stored, error) {
-	next, err := d.read(fileNext)
-	switch {
-	case errors.Is(err, fs.ErrNotExist):
+	data, err := d.readFile(fileNext)
+	if errors.Is(err, fs.ErrNotExist) {
 		return stored, nil
+	}
+	if trace.IsBadParameter(err) {
+		return stored, trace.Wrap(d.remove(fileNext)) // not a file of ours
+	}
+	if err != nil {
+		// It may hold the only copy of the next generation.
+		return nil, failure.Wrap(failure.Configuration, unusable(err),
+			"the file %s can't be read (%s): check its owner and mode before the agent starts again", filepath.Join(d.path, fileNext), cause(err))
+	}
+	next, err := decode(data)
+	switch {
 	case err != nil:
 		// Space that was reserved and not used, or half a reply: the intent
 		// tells the rest.

@@ -54,6 +54,7 @@ type Keeper struct {
 	// The following belong to the goroutine that calls Run or Once.
 	stored   Stored
 	doubt    bool // the cluster may hold a later generation than stored has
+	stale    bool // the cluster has said that it does
 	unsaved  int  // how often storing the current identity failed; 0: it's stored
 	failures int
 
@@ -86,7 +87,12 @@ func NewKeeper(opts Options) (*Keeper, error) {
 		k.opts.Method = stored.JoinMethod
 	}
 	k.doubt = intent != nil && stored.Credentials.Renewable()
-	if k.doubt {
+	k.stale = k.doubt && intent.Stale
+	switch {
+	case k.stale:
+		opts.Log.Warn("The cluster has refused the stored identity for its generation; it isn't presented again unless the cluster holds the same one.",
+			"generation", stored.Credentials.Generation(), "since", intent.Since)
+	case k.doubt:
 		opts.Log.Warn("A renewal was cut off before its reply was stored; the cluster is asked which generation it holds before this one is presented.",
 			"generation", stored.Credentials.Generation(), "since", intent.Since)
 	}
@@ -294,7 +300,7 @@ func (k *Keeper) Alive() error { return k.pulse.Alive() }
 func (k *Keeper) attempt(ctx context.Context, reason string) error {
 	k.pulse.Work("getting an identity", stuckAfter)
 	defer k.pulse.Rest()
-	began := time.Now()
+	began, previous := time.Now(), k.Current()
 	creds, err := k.obtain(ctx)
 	if ctx.Err() != nil && err != nil {
 		return nil // stopping; the intent, if any, tells the next run
@@ -308,7 +314,11 @@ func (k *Keeper) attempt(ctx context.Context, reason string) error {
 	if err != nil {
 		return err
 	}
-	k.opts.Log.Info("The identity was renewed.", "reason", reason, "bot", creds.Username(), "generation", creds.Generation(),
+	message := "The identity was renewed."
+	if previous == nil {
+		message = "The bot joined the cluster."
+	}
+	k.opts.Log.Info(message, "reason", reason, "bot", creds.Username(), "generation", creds.Generation(),
 		"not_after", creds.NotAfter(), "next_renewal", k.next())
 	if k.opts.OnRenewed != nil {
 		k.opts.OnRenewed(creds)

@@ -103,14 +103,31 @@ func (k *Keeper) renewal(ctx context.Context, current *cluster.Credentials) (*cl
 	creds, err := k.opts.Joiner.Renew(sending, current, k.opts.TTL)
 	if cluster.Uncertain(err) {
 		k.doubt = true
+		if cluster.Mismatched(err) {
+			k.markStale(current)
+		}
 		return nil, err
 	}
 	if err != nil {
 		k.abandon()
 		return nil, trace.Wrap(err)
 	}
-	k.keep(creds, k.stored.TokenHash)
+	k.keep(creds, k.tokenHash())
 	return creds, nil
+}
+
+// tokenHash is the hash that goes with a renewed identity. An imported one may
+// lack it: the token that is configured now counts as the one that it came
+// from, so that a later change is noticed.
+func (k *Keeper) tokenHash() string {
+	if k.stored.TokenHash != "" || k.opts.Method != cluster.JoinMethodToken {
+		return k.stored.TokenHash
+	}
+	token, err := k.opts.Tokens.Token()
+	if err != nil {
+		return ""
+	}
+	return HashToken(token)
 }
 
 // finishTime is what a request that can't be made twice gets to come to its end

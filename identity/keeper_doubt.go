@@ -18,12 +18,12 @@ import (
 const generationSettle = 10 * time.Second
 
 // heldGeneration returns the server's count for the bot as of after the
-// doubtful renewal. A count beyond the identity's own is news at once; any
-// other could be old, and is asked for again after generationSettle.
+// doubtful renewal. The first answer shows only that the server answers: it
+// can be too low, and, where the bot was just recreated, too high.
 func (k *Keeper) heldGeneration(ctx context.Context, current *cluster.Credentials) (held uint64, known bool, err error) {
-	held, known, err = k.opts.Joiner.Generation(ctx, current)
-	if err != nil || !known || held > current.Generation() {
-		return held, known, trace.Wrap(err)
+	_, known, err = k.opts.Joiner.Generation(ctx, current)
+	if err != nil || !known {
+		return 0, false, trace.Wrap(err)
 	}
 	k.opts.Log.Info("Asking the cluster again for the generation before it's believed: its caches may lag.", "in", generationSettle.String())
 	if !sleep(ctx, generationSettle) {
@@ -47,8 +47,8 @@ func (k *Keeper) resolveDoubt(ctx context.Context, current *cluster.Credentials)
 	mine := current.Generation()
 	switch {
 	case known && held == mine:
-		k.opts.Log.Info("The cut-off renewal hadn't reached the cluster; renewing as usual.", "generation", mine)
-		k.doubt = false
+		k.opts.Log.Info("The cluster holds the generation that this host has; renewing as usual.", "generation", mine)
+		k.doubt, k.stale = false, false
 		return nil
 	case known && held > mine:
 		return failure.New(failure.Refused,
@@ -59,6 +59,11 @@ func (k *Keeper) resolveDoubt(ctx context.Context, current *cluster.Credentials)
 			"the bot was recreated or its cluster restored: the cluster holds generation %d of %s, this host %d, and presenting it would lock the bot; certificates are issued until %s. Give this host a new token of the bot before then",
 			held, current.Username(), mine, current.NotAfter().UTC().Format(time.RFC3339))
 	}
+	if k.stale {
+		return failure.New(failure.Refused,
+			"the cluster has refused this identity's generation %d, and presenting it again would lock the bot again; certificates are issued until %s unless a lock forbids it. Give this host a new token",
+			mine, current.NotAfter().UTC().Format(time.RFC3339))
+	}
 	if at := presentAnyway(current, time.Now()); time.Now().Before(at) {
 		return failure.New(failure.Transient,
 			"the reply to a renewal was lost, and this cluster doesn't tell the bot's generation: the present identity serves until %s and is then presented, which locks the bot instance if the cluster had moved on; to be safe, give this host a new token before then",
@@ -67,4 +72,15 @@ func (k *Keeper) resolveDoubt(ctx context.Context, current *cluster.Credentials)
 	k.opts.Log.Warn("Presenting an identity whose generation may be behind: too little of its life is left to wait longer.", "generation", mine)
 	k.doubt = false
 	return nil
+}
+
+// markStale remembers, beyond this run, that the cluster has refused the
+// identity for its generation. An operator who removes the lock before giving
+// the host a new token must not be met by the next lock.
+func (k *Keeper) markStale(current *cluster.Credentials) {
+	k.stale = true
+	intent := Intent{Generation: current.Generation(), Stale: true, Since: time.Now()}
+	if err := k.opts.Store.Begin(intent); err != nil {
+		k.opts.Log.Warn("That the cluster refused the identity couldn't be recorded: don't restart the agent before it has a new token.", "err", err)
+	}
 }

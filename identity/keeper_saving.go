@@ -14,7 +14,7 @@ import (
 func (k *Keeper) keep(creds *cluster.Credentials, tokenHash string) {
 	k.unsaved = 0
 	k.stored = Stored{Credentials: creds, JoinMethod: k.opts.Method, TokenHash: tokenHash}
-	k.doubt = false
+	k.doubt, k.stale = false, false
 	if err := k.opts.Store.Save(k.stored); err != nil {
 		k.saveLater()
 		k.opts.Log.Error("The new identity couldn't be stored. It's used, and storing is tried again; if the agent stops before that works, the bot must join again.",

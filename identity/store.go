@@ -31,6 +31,8 @@ type Intent struct {
 	Generation uint64 `json:"generation"`
 	// TokenHash of a join; empty for a renewal.
 	TokenHash string `json:"token_hash,omitempty"`
+	// Stale says that the cluster has refused that generation.
+	Stale bool `json:"stale,omitempty"`
 	// Since is when.
 	Since time.Time `json:"since"`
 

@@ -18,6 +18,7 @@ import (
 	"rollcall/diagnostics"
 	"rollcall/failure"
 	"rollcall/identity"
+	"rollcall/internal/footprint"
 	"rollcall/internal/version"
 	"rollcall/outputs"
 	"rollcall/service"
@@ -38,6 +39,10 @@ type agent struct {
 	outputs  []output
 	closers  []func()
 	began    time.Time
+
+	// rotated is when the last rotation step was followed; it belongs to the
+	// follower's goroutine.
+	rotated time.Time
 
 	// fail ends the agent with an error; set by run.
 	fail context.CancelCauseFunc
@@ -266,14 +271,22 @@ func (a *agent) followRotation(ctx context.Context) {
 	for _, r := range a.outputs {
 		r.RenewNow("certificate authorities changed")
 	}
+	a.rotated = time.Now()
 }
+
+// rotationRound is what the outputs get to be renewed after a rotation step
+// before the follower looks for those that weren't.
+const rotationRound = 2 * time.Minute
 
 // refreshStale renews the outputs whose files are from before a rotation that
 // happened while the agent wasn't there to see it.
 func (a *agent) refreshStale(ctx context.Context, authorities *cluster.Authorities) {
+	if time.Since(a.rotated) < rotationRound {
+		return
+	}
+	a.issuer.ForgetAuthorities()
 	for _, out := range a.outputs {
 		if !out.Holds(ctx, authorities) {
-			a.issuer.ForgetAuthorities()
 			out.RenewNow("the files hold other certificate authorities than the cluster")
 		}
 	}
@@ -289,6 +302,7 @@ func (a *agent) run(ctx context.Context) error {
 	defer signal.Stop(signals)
 	background.Go(func() { a.converse(ctx, signals) })
 	background.Go(func() { a.notifier.Run(ctx, a.host.Alive) })
+	background.Go(func() { footprint.Run(ctx) })
 
 	err := a.host.Run(ctx)
 	cancel(nil) // a no-op if ctx has ended, which is what ends Run

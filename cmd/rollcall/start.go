@@ -14,6 +14,7 @@ import (
 	"rollcall/config"
 	"rollcall/diagnostics"
 	"rollcall/failure"
+	"rollcall/internal/footprint"
 	"rollcall/internal/version"
 	"rollcall/service"
 )
@@ -120,6 +121,7 @@ func fromEnvironment(o *config.Overrides, env environment) {
 
 // start runs the agent until it's done or told to stop.
 func start(ctx context.Context, cfg *config.Config, env environment, format string) error {
+	footprint.Tune(env.Getenv)
 	log := diagnostics.NewLogger(env.Stderr, string(cfg.LogFormat), cfg.Debug, env.Getenv("JOURNAL_STREAM"))
 	log.Info("rollcall starts.", "version", version.Version(), "config", cfg)
 	if cfg.Cluster.Insecure {

@@ -57,6 +57,7 @@ func run(ctx context.Context, args []string, stdout, stderr io.Writer) int {
 	case ctx.Err() != nil:
 		fmt.Fprintln(stderr, "bench: interrupted; what was started is stopped and removed")
 		return exitInterrupted
+	case err == nil && opts.profile != "":
 	case err == nil && opts.json:
 		err = report.writeJSON(stdout)
 	case err == nil:
@@ -80,6 +81,8 @@ type options struct {
 	// quick shortens what waits for calm.
 	quick bool
 	json  bool
+	// profile is where profiles go; empty: none.
+	profile string
 }
 
 func parse(args []string, stderr io.Writer) (options, error) {
@@ -89,11 +92,12 @@ func parse(args []string, stderr io.Writer) (options, error) {
 	repeat := flags.Int("repeat", 0, "`runs` of each measurement (default 7 for a few outputs, fewer for many); the median counts")
 	peer := flags.Bool("tbot", true, "measure the official agent, too (it takes minutes with 200 outputs)")
 	quick := flags.Bool("quick", false, "1 and 10 outputs, once each")
+	profile := flags.String("profile", "", "keep pprof profiles of the largest size in this `directory`, and measure nothing")
 	format := flags.String("format", "table", "print as `table or json`")
 	if err := flags.Parse(args); err != nil {
 		return options{}, flag.ErrHelp // Parse has said what is wrong
 	}
-	opts := options{repeat: *repeat, peer: *peer, quick: *quick, json: *format == "json"}
+	opts := options{repeat: *repeat, peer: *peer, quick: *quick, json: *format == "json", profile: *profile}
 	switch {
 	case flags.NArg() > 0:
 		return opts, fmt.Errorf("unknown argument %q", flags.Arg(0))
@@ -143,11 +147,16 @@ func measure(ctx context.Context, opts options, progress io.Writer) (*report, er
 	result := &report{}
 	err = harness.Standalone(ctx, "bench", progress, func(t harness.T) {
 		s := newStage(t, suite, opts, progress)
+		largest := opts.sizes[len(opts.sizes)-1]
+		if opts.profile != "" {
+			s.profile(largest, opts.profile)
+			return
+		}
 		result.Environment = s.environment()
 		for _, size := range opts.sizes {
 			result.Oneshot = append(result.Oneshot, s.oneshot(size))
 		}
-		result.Renewal = s.renewal(opts.sizes[len(opts.sizes)-1])
+		result.Renewal = s.renewal(largest)
 		result.Idle = s.idle()
 		result.Binary = s.binaries()
 		result.Aims = result.aims()

@@ -1,0 +1,151 @@
+package e2e
+
+import (
+	"bytes"
+	"context"
+	"crypto/tls"
+	"encoding/binary"
+	"fmt"
+	"io"
+	"os"
+	"path/filepath"
+	"sync"
+	"sync/atomic"
+	"testing"
+
+	"github.com/stretchr/testify/require"
+	"golang.org/x/sys/unix"
+)
+
+// count is what one kind of reader has seen. Safe for concurrent use.
+type count struct {
+	reads, torn, failed atomic.Int64
+}
+
+// reading keeps the last pair of one reader, so that it parses only what's new.
+type reading struct {
+	cert, key []byte
+	torn      bool
+}
+
+// see judges one attempt to read a pair. A pair is torn if the certificate
+// isn't the key's, or if either isn't whole.
+func (r *reading) see(into *count, cert, key []byte, err error) {
+	if err != nil {
+		into.failed.Add(1)
+		return
+	}
+	into.reads.Add(1)
+	if !bytes.Equal(cert, r.cert) || !bytes.Equal(key, r.key) {
+		_, err := tls.X509KeyPair(cert, key)
+		r.cert, r.key, r.torn = cert, key, err != nil
+	}
+	if r.torn {
+		into.torn.Add(1)
+	}
+}
+
+// readers are three kinds of programs that read one output's certificate and
+// key.
+type readers struct {
+	inotify, byName, once *count
+	// reloads counts the reloads of this directory's inotify reader.
+	reloads atomic.Int64
+	group   sync.WaitGroup
+	fault   error // of the inotify reader; read after group
+}
+
+// watch starts the three readers of a directory; they end with ctx.
+func (r *readers) watch(ctx context.Context, t *testing.T, dir string) {
+	t.Helper()
+	fd, err := unix.InotifyInit1(unix.IN_NONBLOCK | unix.IN_CLOEXEC)
+	require.NoError(t, err)
+	events := os.NewFile(uintptr(fd), "inotify")
+	_, err = unix.InotifyAddWatch(fd, dir, unix.IN_CLOSE_WRITE|unix.IN_MOVED_TO|unix.IN_CREATE)
+	require.NoError(t, err)
+	context.AfterFunc(ctx, func() { events.Close() }) // ends the Read below
+	r.group.Go(func() { r.fault = r.reloadOnEvents(ctx, events, dir) })
+	r.group.Go(func() { loop(ctx, r.byName, func() (cert, key []byte, err error) { return openByName(dir) }) })
+	r.group.Go(func() { loop(ctx, r.once, func() (cert, key []byte, err error) { return openOnce(dir) }) })
+}
+
+func loop(ctx context.Context, into *count, read func() (cert, key []byte, err error)) {
+	var last reading
+	for ctx.Err() == nil {
+		cert, key, err := read()
+		last.see(into, cert, key, err)
+	}
+}
+
+// reloadOnEvents reads the pair whenever the certificate's name, or that of
+// the directory's current version, is reported.
+func (r *readers) reloadOnEvents(ctx context.Context, events *os.File, dir string) error {
+	var last reading
+	buffer := make([]byte, 64<<10)
+	for {
+		n, err := events.Read(buffer)
+		if ctx.Err() != nil {
+			return nil
+		}
+		if err != nil {
+			return err
+		}
+		for _, name := range eventNames(buffer[:n]) {
+			if name != "tlscert" && name != "..data" {
+				continue
+			}
+			cert, key, err := openByName(dir)
+			last.see(r.inotify, cert, key, err)
+			r.reloads.Add(1)
+		}
+	}
+}
+
+// eventNames decodes inotify's records: 16 bytes, the last four of which say
+// how long the name is that follows.
+func eventNames(records []byte) (names []string) {
+	for len(records) >= unix.SizeofInotifyEvent {
+		size := int(binary.NativeEndian.Uint32(records[12:]))
+		end := unix.SizeofInotifyEvent + size
+		names = append(names, string(bytes.TrimRight(records[unix.SizeofInotifyEvent:end], "\x00")))
+		records = records[end:]
+	}
+	return names
+}
+
+// openByName opens one file after the other by its path.
+func openByName(dir string) (cert, key []byte, err error) {
+	if cert, err = os.ReadFile(filepath.Join(dir, "tlscert")); err != nil {
+		return nil, nil, err
+	}
+	key, err = os.ReadFile(filepath.Join(dir, "key"))
+	return cert, key, err
+}
+
+// openOnce opens the current version, or the directory where there are no
+// versions, and both files through it.
+func openOnce(dir string) (cert, key []byte, err error) {
+	fd, err := unix.Open(filepath.Join(dir, "..data"), unix.O_DIRECTORY|unix.O_RDONLY|unix.O_CLOEXEC, 0)
+	if err == unix.ENOENT { //nolint:errorlint // unix.Open returns bare numbers
+		fd, err = unix.Open(dir, unix.O_DIRECTORY|unix.O_RDONLY|unix.O_CLOEXEC, 0)
+	}
+	if err != nil {
+		return nil, nil, err
+	}
+	defer unix.Close(fd)
+	if cert, err = readAt(fd, "tlscert"); err != nil {
+		return nil, nil, err
+	}
+	key, err = readAt(fd, "key")
+	return cert, key, err
+}
+
+func readAt(dir int, name string) ([]byte, error) {
+	fd, err := unix.Openat(dir, name, unix.O_RDONLY|unix.O_CLOEXEC, 0)
+	if err != nil {
+		return nil, fmt.Errorf("%s: %w", name, err)
+	}
+	f := os.NewFile(uintptr(fd), name)
+	defer f.Close()
+	return io.ReadAll(f)
+}
