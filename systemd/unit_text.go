@@ -10,7 +10,6 @@ const unitTemplate = `# Written by "rollcall install systemd". Put changes into 
 # ("systemctl edit {{.Name}}"), so that the next version doesn't overwrite them.
 [Unit]
 Description=rollcall, a machine-identity agent for Teleport{{if ne .Name "rollcall"}} ({{.Name}}){{end}}
-Documentation=man:systemd.service(5)
 Wants=network-online.target
 After=network-online.target
 # It's never given up: the cluster may be down for days.
