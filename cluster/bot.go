@@ -50,10 +50,15 @@ func (b *Bot) Join(ctx context.Context, req JoinRequest) (*Credentials, error) {
 // key. If the error is Uncertain, the server may have moved to the next
 // generation without our knowing it.
 //
+// begin is called when the connection stands and nothing but the request itself
+// is left to do; if it fails, nothing is sent. It's where the caller records
+// what it's about to do: the shorter the time between the record and the reply,
+// the rarer a start that has to ask what came of it.
+//
 // Sources of the rules: section 3 of the protocol notes (key fields by server
 // version), lib/auth/bot.go of Teleport 14 (the counter is committed before the
 // certificates are made).
-func (b *Bot) Renew(ctx context.Context, current *Credentials, ttl time.Duration) (*Credentials, error) {
+func (b *Bot) Renew(ctx context.Context, current *Credentials, ttl time.Duration, begin func() error) (*Credentials, error) {
 	key, err := NewKey()
 	if err != nil {
 		return nil, trace.Wrap(err)
@@ -81,6 +86,9 @@ func (b *Bot) Renew(ctx context.Context, current *Credentials, ttl time.Duration
 		err = translate("renewing the bot's identity", err)
 		b.forgetBroken(current, err)
 		return nil, err
+	}
+	if err := begin(); err != nil {
+		return nil, trace.Wrap(err)
 	}
 	certs, err := clt.GenerateUserCerts(callCtx, req)
 	if err != nil {

@@ -84,13 +84,17 @@ func sessionLife(sessionTTL, ttl time.Duration) time.Duration {
 	return max(sessionTTL, ttl+ttl/8)
 }
 
+// backdated is how far Teleport dates a certificate's beginning back, for clocks
+// that differ a little (lib/tlsca of Teleport 14).
+const backdated = time.Minute
+
 // lifeFits says whether an identity that lives between two times serves for a
 // certificate of this ttl. Where the roles allow less than was asked for, a new
 // identity would hardly be better: a certificate then ends a little earlier, and
 // the identity is replaced when an eighth of its life is over, or half, if the
 // roles don't even allow the ttl.
 func lifeFits(notBefore, notAfter, now time.Time, ttl time.Duration) bool {
-	left, life := notAfter.Sub(now), notAfter.Sub(notBefore)
+	left, life := notAfter.Sub(now), notAfter.Sub(notBefore)-backdated
 	switch {
 	case left >= ttl:
 		return true

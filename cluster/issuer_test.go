@@ -339,7 +339,7 @@ func TestNothingIsLeftBehind(t *testing.T) {
 	group.Go(func() {
 		for range 5 {
 			s.issuer.Reset()
-			renewed, err := s.bot.Renew(t.Context(), s.identity.creds, time.Hour)
+			renewed, err := s.bot.Renew(t.Context(), s.identity.creds, time.Hour, begins)
 			require.NoError(t, err)
 			s.identity.mu.Lock()
 			s.identity.creds = renewed
@@ -355,7 +355,7 @@ func TestNothingIsLeftBehind(t *testing.T) {
 func TestRenew(t *testing.T) {
 	for _, server := range []*fakeTeleport{fakeV15Auth(), fakeV17Auth()} {
 		s := newIssuingStage(t, server, Options{})
-		renewed, err := s.bot.Renew(t.Context(), s.identity.creds, time.Hour)
+		renewed, err := s.bot.Renew(t.Context(), s.identity.creds, time.Hour, begins)
 		require.NoError(t, err)
 		require.EqualValues(t, 2, renewed.Generation())
 		req := s.fake.lastCerts()
@@ -391,7 +391,7 @@ func TestUncertainRenewals(t *testing.T) {
 					return nil
 				}
 			})
-			_, err := s.bot.Renew(t.Context(), s.identity.creds, time.Hour)
+			_, err := s.bot.Renew(t.Context(), s.identity.creds, time.Hour, begins)
 			require.Error(t, err)
 			require.Equal(t, test.want, Uncertain(err))
 		})
@@ -406,7 +406,7 @@ func TestRenewalDuringAnOutageIsNotUncertain(t *testing.T) {
 	require.NoError(t, err)
 	require.Equal(t, 1, s.connections())
 	s.server.grpc.Stop()
-	_, err = s.bot.Renew(t.Context(), s.identity.creds, time.Hour)
+	_, err = s.bot.Renew(t.Context(), s.identity.creds, time.Hour, begins)
 	require.Error(t, err)
 	require.False(t, Uncertain(err))
 	require.Equal(t, failure.Unreachable, failure.KindOf(err))
@@ -530,7 +530,7 @@ func TestLifeFits(t *testing.T) {
 		"and much longer, as the roles allowed": {12 * hour, 7 * hour, 13 * hour, false},
 	}
 	for name, test := range tests {
-		require.Equal(t, test.want, lifeFits(begin, begin.Add(test.life), begin.Add(test.age), test.ttl), name)
+		require.Equal(t, test.want, lifeFits(begin.Add(-backdated), begin.Add(test.life), begin.Add(test.age), test.ttl), name)
 	}
 }
 
@@ -572,3 +572,20 @@ func TestFingerprint(t *testing.T) {
 		require.NotEqual(t, same, changed.Fingerprint(), name)
 	}
 }
+
+// Where the roles allow the session less than the certificate is to live, the
+// certificate ends with the session: the fake refuses any other.
+func TestCertificateEndsWithItsSession(t *testing.T) {
+	s := newIssuingStage(t, fakeV15Auth(), Options{})
+	s.fake.set(func(i *fakeIssuing) { i.longest = 20 * time.Second })
+	s.app(t, "web", time.Hour)
+	s.fake.set(func(i *fakeIssuing) { i.longest = 0 })
+	for range 2 {
+		creds := s.app(t, "web", time.Hour)
+		require.WithinDuration(t, time.Now().Add(20*time.Second), creds.NotAfter(), 5*time.Second)
+	}
+	require.Equal(t, 1, s.fake.called("CreateAppSession"))
+}
+
+// begins is a caller of Renew that has nothing to record.
+func begins() error { return nil }

@@ -178,6 +178,9 @@ func (c *Config) checkOutputs() {
 	}
 	if c.Storage.Type == destination.TypeDirectory {
 		c.room("storage", c.Storage.Directory)
+		if len(c.Storage.Directory.Readers) > 0 {
+			c.fail("storage.readers", "storage.readers: the storage holds the bot's own key, which nobody else may read", "remove readers")
+		}
 	}
 }
 

@@ -6,7 +6,8 @@
 // With `update: set` (the default) a directory looks like a Kubernetes volume:
 //
 //	..2026_11_21T06_30_00.123456789/   the set before this one
-//	..2026_11_21T06_50_00.987654321/   the set: files 0600, directory 0700
+//	..2026_11_21T06_50_00.987654321/   the set: files 0600, directory 0700,
+//	                                   and an ACL if there are readers
 //	..data -> ..2026_11_21T06_50_00.987654321
 //	key -> ..data/key
 //	tlscert -> ..data/tlscert
@@ -47,6 +48,11 @@ type Result struct {
 	// Files are the names that were added, changed or removed, sorted. It may
 	// be empty after a change of layout alone.
 	Files []string
+	// Repaired are the names whose owner, mode or ACL somebody had changed
+	// since the last write and that are right again, sorted; "." is the
+	// directory itself, and "..data" the current version. It says nothing of
+	// content, and may be set if Changed isn't.
+	Repaired []string
 }
 
 // Destination holds one set of files. Implementations are safe for one writer

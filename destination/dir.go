@@ -130,13 +130,18 @@ func (d *Dir) Sync() error {
 
 // read returns a regular file's content and what fstat says of it.
 func (d *Dir) read(name string) ([]byte, unix.Stat_t, error) {
-	var st unix.Stat_t
 	f, err := d.open(name, readFlags, 0)
 	if err != nil {
-		return nil, st, err
+		return nil, unix.Stat_t{}, err
 	}
 	defer f.Close()
-	if err := unix.Fstat(int(f.Fd()), &st); err != nil {
+	return d.readOpen(f, name)
+}
+
+// readOpen is read for a file that is open.
+func (d *Dir) readOpen(f *os.File, name string) ([]byte, unix.Stat_t, error) {
+	st, err := fstat(int(f.Fd()))
+	if err != nil {
 		return nil, st, d.fail("stat", name, err)
 	}
 	if st.Mode&unix.S_IFMT != unix.S_IFREG {

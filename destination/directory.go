@@ -85,6 +85,9 @@ func (d *Directory) Write(ctx context.Context, set Set) (Result, error) {
 	if err != nil {
 		return Result{}, explain(err, d.opts.Path)
 	}
+	if err := w.secureDirectory(); err != nil {
+		return Result{}, explain(err, d.opts.Path)
+	}
 	if d.opts.Update == UpdateSet {
 		err = w.writeSet()
 	} else {
@@ -93,7 +96,8 @@ func (d *Directory) Write(ctx context.Context, set Set) (Result, error) {
 	if err != nil {
 		return Result{}, explain(err, d.opts.Path)
 	}
-	return Result{Changed: w.changed, Files: w.files}, nil
+	w.report()
+	return Result{Changed: w.changed, Files: w.files, Repaired: w.repaired}, nil
 }
 
 // Read returns one file of the current set. While a directory of plain files is
@@ -164,7 +168,7 @@ func (d *Directory) open(how func(string, SymlinkMode) (int, error)) (*Dir, erro
 	if err != nil {
 		return nil, err
 	}
-	dir.hook = d.hook // readers' permissions will be set here, too
+	dir.hook = d.hook
 	return dir, nil
 }
 

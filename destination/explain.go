@@ -2,6 +2,7 @@ package destination
 
 import (
 	"errors"
+	"fmt"
 	"io/fs"
 	"os"
 	"path/filepath"
@@ -9,6 +10,7 @@ import (
 	"github.com/gravitational/trace"
 	"golang.org/x/sys/unix"
 
+	"rollcall/acl"
 	"rollcall/failure"
 )
 
@@ -24,8 +26,12 @@ func explain(err error, path string) error {
 	if errors.As(err, &at) {
 		path = at.Path
 	}
+	full := errors.Is(err, unix.ENOSPC) || errors.Is(err, unix.EDQUOT)
+	if at != nil && at.Op == "set permissions of" && !full {
+		return failure.Wrap(failure.Configuration, err, "the permissions of %s can't be set: %s", path, whyNot(err))
+	}
 	switch {
-	case errors.Is(err, unix.ENOSPC), errors.Is(err, unix.EDQUOT):
+	case full:
 		return failure.Wrap(failure.Transient, err,
 			"there's no space (or quota) left to write %s: free some; what was published before stays in place", path)
 	case errors.Is(err, unix.EROFS):
@@ -56,4 +62,17 @@ func noSymlinks(err error, path string) error {
 	}
 	return failure.Wrap(failure.Configuration, err,
 		"the file system of %s has no symbolic links, which `update: %s` needs: use `update: %s`", path, UpdateSet, UpdateFile)
+}
+
+// whyNot says why an ACL, or a mode, can't be set, and what to do.
+func whyNot(err error) string {
+	switch {
+	case errors.Is(err, acl.ErrUnsupported), errors.Is(err, errNotKept):
+		return fmt.Sprintf("%v; use a file system with ACLs (ext4, xfs, btrfs, tmpfs), or `acls: %s`, and the files are readable by their owner alone", errors.Unwrap(err), ACLTry)
+	case errors.Is(err, unix.EINVAL):
+		return "one of the readers' ids doesn't exist in this user namespace: in a systemd unit, leave PrivateUsers out; in a container, map the id"
+	case errors.Is(err, unix.EPERM):
+		return "only its owner and root may: give it to the user that rollcall runs as, or run `rollcall init` as root"
+	}
+	return err.Error()
 }

@@ -23,6 +23,9 @@ func (w *writing) writeFiles(inPlace bool) error {
 	if err := w.checkFolders(sorted(w.set)); err != nil {
 		return err
 	}
+	if err := w.repairPlain(inPlace); err != nil {
+		return err
+	}
 	w.files = diff(w.visible, w.set)
 	if w.plainUpToDate() {
 		return nil
@@ -57,7 +60,7 @@ func (w *writing) writeFiles(inPlace bool) error {
 // ours is there.
 func (w *writing) plainUpToDate() bool {
 	links, plain := w.stale()
-	if len(w.files)+len(links)+len(plain) > 0 || w.found.current != "" || len(w.found.versions) > 0 {
+	if len(w.files)+len(links)+len(plain)+len(w.replace) > 0 || w.found.current != "" || len(w.found.versions) > 0 {
 		return false
 	}
 	return slices.Equal(w.found.manifest, sorted(w.set))
@@ -99,7 +102,7 @@ func (w *writing) placeFiles(inPlace bool) (err error) {
 		old, exists := w.visible[name]
 		plain := exists && (k == regular || k == folder && rest != "")
 		switch {
-		case plain && bytes.Equal(old, w.set[name]):
+		case plain && bytes.Equal(old, w.set[name]) && !slices.Contains(w.replace, name):
 			continue
 		case plain && inPlace:
 			err = b.overwrite(name, w.set[name])
@@ -146,7 +149,9 @@ func (w *writing) saveManifest(names []string) error {
 		return w.dir.Sync()
 	}
 	w.found.manifest = names
-	return w.dir.WriteFile(manifestName, []byte(strings.Join(names, "\n")+"\n"))
+	private := *w.dir // the same descriptor
+	private.perms = ownerOnly{}
+	return private.WriteFile(manifestName, []byte(strings.Join(names, "\n")+"\n"))
 }
 
 // readManifest returns the listed names. It only ever leads to the removal of

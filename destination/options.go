@@ -2,6 +2,8 @@ package destination
 
 import (
 	"errors"
+	"fmt"
+	"slices"
 	"strings"
 
 	"rollcall/failure"
@@ -64,9 +66,14 @@ type DirectoryOptions struct {
 	Path string `yaml:"path"`
 	// Symlinks is secure, try-secure (default) or insecure.
 	Symlinks SymlinkMode `yaml:"symlinks,omitempty"`
-	// ACLs is try (default), required or off.
+	// ACLs is try (default), required or off: whether POSIX ACLs let the readers
+	// in. Where that's impossible (no ACLs in the file system, a directory of
+	// another user), try says so once and lets the owner alone read; required
+	// refuses. With off, ACLs are neither set nor looked at.
 	ACLs ACLMode `yaml:"acls,omitempty"`
-	// Readers may read the files, by POSIX ACL.
+	// Readers may read the files (r) and list the directories (r-x), by POSIX
+	// ACL; nobody else may. Default: those that `rollcall init` left as the
+	// directory's default ACL.
 	Readers []Reader `yaml:"readers,omitempty"`
 	// Update is set (default), file or in-place.
 	Update UpdateMode `yaml:"update,omitempty"`
@@ -102,19 +109,35 @@ func (o *DirectoryOptions) Validate() error {
 		errs = append(errs, failure.Field("symlinks", "is %q: use %s, %s or %s", o.Symlinks, SymlinksSecure, SymlinksTrySecure, SymlinksInsecure))
 	}
 	switch o.ACLs {
-	case ACLTry, ACLOff:
-	case ACLRequired:
-		errs = append(errs, failure.Field("acls", "%s isn't built yet: use %s or %s; files are readable by their owner alone", ACLRequired, ACLTry, ACLOff))
+	case ACLTry, ACLOff, ACLRequired:
 	default:
 		errs = append(errs, failure.Field("acls", "is %q: use %s, %s or %s", o.ACLs, ACLTry, ACLRequired, ACLOff))
 	}
-	if len(o.Readers) > 0 {
-		errs = append(errs, failure.Field("readers", "isn't built yet: run rollcall as the user that reads the files, and leave readers out"))
-	}
+	errs = append(errs, o.validateReaders()...)
 	switch o.Update {
 	case UpdateSet, UpdateFile, UpdateInPlace:
 	default:
 		errs = append(errs, failure.Field("update", "is %q: use %s, %s or %s", o.Update, UpdateSet, UpdateFile, UpdateInPlace))
 	}
 	return errors.Join(errs...)
+}
+
+// validateReaders looks no name up: the file may be checked on another host.
+func (o *DirectoryOptions) validateReaders() []error {
+	var errs []error
+	if len(o.Readers) > 0 && o.ACLs == ACLOff {
+		errs = append(errs, failure.Field("readers", "need ACLs, and `acls: %s` forbids them: use `acls: %s`, or leave readers out", ACLOff, ACLRequired))
+	}
+	for i, r := range o.Readers {
+		at := fmt.Sprintf("readers[%d]", i)
+		switch {
+		case r.User == "" && r.Group == "":
+			errs = append(errs, failure.Field(at, "names nobody: give a user or a group, by name or number"))
+		case r.User != "" && r.Group != "":
+			errs = append(errs, failure.Field(at, "has a user and a group: make two readers of it"))
+		case slices.Contains(o.Readers[:i], r):
+			errs = append(errs, failure.Field(at, "is there twice: name each reader once"))
+		}
+	}
+	return errs
 }

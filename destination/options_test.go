@@ -25,9 +25,13 @@ func TestValidateNamesTheField(t *testing.T) {
 	}{
 		"path":     {DirectoryOptions{}, "is required"},
 		"symlinks": {DirectoryOptions{Path: "a", Symlinks: "none"}, `is "none": use secure, try-secure or insecure`},
-		"acls":     {DirectoryOptions{Path: "a", ACLs: ACLRequired}, "isn't built yet"},
-		"readers":  {DirectoryOptions{Path: "a", Readers: []Reader{{User: "app"}}}, "isn't built yet"},
+		"acls":     {DirectoryOptions{Path: "a", ACLs: "maybe"}, `is "maybe": use try, required or off`},
+		"readers":  {DirectoryOptions{Path: "a", ACLs: ACLOff, Readers: []Reader{{User: "app"}}}, "need ACLs, and `acls: off` forbids them"},
 		"update":   {DirectoryOptions{Path: "a", Update: "files"}, `is "files": use set, file or in-place`},
+
+		"readers[0]": {DirectoryOptions{Path: "a", Readers: []Reader{{}}}, "names nobody"},
+		"readers[1]": {DirectoryOptions{Path: "a", Readers: []Reader{{User: "a"}, {User: "a", Group: "a"}}}, "make two readers of it"},
+		"readers[2]": {DirectoryOptions{Path: "a", Readers: []Reader{{User: "a"}, {Group: "a"}, {User: "a"}}}, "is there twice"},
 	} {
 		err := test.opts.Validate()
 		var wrong *failure.FieldError

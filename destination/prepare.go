@@ -8,6 +8,7 @@ import (
 	"github.com/gravitational/trace"
 	"golang.org/x/sys/unix"
 
+	"rollcall/acl"
 	"rollcall/failure"
 )
 
@@ -16,8 +17,8 @@ import (
 const probeSize = 64 << 10
 
 // Prepare makes the directory (0700, parents too) if it's missing, and proves
-// that a set can be written: it writes a file, makes a symbolic link if sets
-// need one, and removes them.
+// that a set can be written and its readers let in: it writes a file of zeros,
+// makes a symbolic link if sets need one, and removes them.
 func (d *Directory) Prepare(ctx context.Context) error {
 	if err := ctx.Err(); err != nil {
 		return trace.Wrap(err)
@@ -32,6 +33,14 @@ func (d *Directory) Prepare(ctx context.Context) error {
 	if err := d.checkExposure(dir); err != nil {
 		return explain(err, d.opts.Path)
 	}
+	access, err := d.accessTo(dir)
+	if err == nil {
+		err = d.checkDirectory(dir, access)
+	}
+	if err != nil {
+		return explain(err, d.opts.Path)
+	}
+	dir.perms = access.perms
 	lock, err := dir.lock(ctx)
 	if err != nil {
 		return explain(err, d.opts.Path)
@@ -91,8 +100,8 @@ func (d *Dir) exposure() (exposure, error) {
 }
 
 func (d *Dir) hasACL() bool {
-	n, err := unix.Fgetxattr(d.fd, "system.posix_acl_access", nil)
-	return err == nil && n > 0
+	list, err := acl.Get(d.fd, acl.Access)
+	return err == nil && list != nil
 }
 
 // checkExposure reports a directory that others can write to.

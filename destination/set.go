@@ -13,6 +13,7 @@ func (w *writing) writeSet() error {
 	if err := w.checkFolders(sorted(tops(w.known()))); err != nil {
 		return err
 	}
+	w.repairVersion()
 	before := w.visible
 	adopted, err := w.adopt()
 	if err != nil {
@@ -125,7 +126,9 @@ func (w *writing) adopt() (bool, error) {
 	if len(plain) == 0 {
 		return false, nil
 	}
-	w.warnReaders(plain)
+	if len(w.access.readers) == 0 {
+		w.warnReaders(plain)
+	}
 	if _, err := w.publish(w.visible); err != nil {
 		return false, err
 	}
@@ -147,7 +150,7 @@ func (w *writing) warnReaders(plain []string) {
 			continue
 		}
 		if _, st, err := w.dir.read(name); err == nil && st.Mode&0o077 != 0 {
-			w.warn("Files that a group, others or an ACL could read are now readable by their owner alone: readers aren't built yet.", "name", name)
+			w.warn("Files that a group, others or an ACL could read are now readable by their owner alone. Name those who may read them as `readers` of the destination, or with `rollcall init`.", "name", name)
 		}
 	}
 }

@@ -4,11 +4,11 @@ import (
 	"errors"
 	"io/fs"
 	"os"
+	"slices"
 	"strconv"
 	"time"
 
 	"github.com/gravitational/trace"
-	"golang.org/x/sys/unix"
 )
 
 const versionLayout = "..2006_01_02T15_04_05.000000000"
@@ -110,10 +110,11 @@ func (t *tree) close() error {
 
 // condition is what was noticed of a tree, beside its content.
 type condition struct {
-	// strange says that the directory belongs to another user.
+	// strange says that something in it, or the directory, belongs to another
+	// user.
 	strange bool
-	// drifted are the names whose mode or owner isn't what makeTree gave them
-	// ("." for the directory).
+	// drifted are the names whose owner, mode or ACL isn't what makeTree would
+	// give them; ..data is the directory itself.
 	drifted []string
 }
 
@@ -125,57 +126,73 @@ func readTree(d *Dir, name string) (Set, condition, error) {
 		return nil, c, err
 	}
 	defer root.Close()
-	var st unix.Stat_t
-	if err := unix.Fstat(root.fd, &st); err != nil {
-		return nil, c, root.fail("stat", "", err)
-	}
-	c.strange = int(st.Uid) != os.Geteuid()
-	if strayed(st, dirMode) {
-		c.drifted = append(c.drifted, ".")
-	}
 	set := make(Set)
-	more, err := readInto(set, root, "")
-	c.drifted = append(c.drifted, more...)
+	if err := c.note(root, dataName, root.fd, true); err != nil {
+		return nil, c, err
+	}
+	err = c.readInto(set, root, "")
 	return set, c, err
 }
 
 // readInto reads a directory's files into a set, and those of its directories.
-func readInto(set Set, d *Dir, prefix string) (drifted []string, err error) {
+func (c *condition) readInto(set Set, d *Dir, prefix string) error {
 	names, err := d.Names()
 	if err != nil {
-		return nil, err
+		return err
 	}
+	slices.Sort(names)
 	for _, name := range names {
 		k, err := d.kind(name)
 		if err != nil {
-			return nil, err
+			return err
 		}
 		if k == folder && prefix == "" {
-			sub, err := d.sub(name)
-			if err != nil {
-				return nil, err
+			if err := c.readFolder(set, d, name); err != nil {
+				return err
 			}
-			more, err := readInto(set, sub, name+"/")
-			if err := errors.Join(err, sub.Close()); err != nil {
-				return nil, err
-			}
-			drifted = append(drifted, more...)
 			continue
 		}
-		data, st, err := d.read(name)
+		f, err := d.open(name, readFlags, 0)
 		if err != nil {
-			return nil, err
+			return err
 		}
-		if strayed(st, fileMode) {
-			drifted = append(drifted, prefix+name)
+		data, _, err := d.readOpen(f, name)
+		if err := errors.Join(err, c.note(d, prefix+name, int(f.Fd()), false), f.Close()); err != nil {
+			return err
 		}
 		set[prefix+name] = data
 	}
-	return drifted, nil
+	return nil
 }
 
-func strayed(st unix.Stat_t, mode uint32) bool {
-	return st.Mode&0o777 != mode || int(st.Uid) != os.Geteuid()
+func (c *condition) readFolder(set Set, d *Dir, name string) error {
+	sub, err := d.sub(name)
+	if err != nil {
+		return err
+	}
+	defer sub.Close()
+	if err := c.note(sub, name, sub.fd, true); err != nil {
+		return err
+	}
+	return c.readInto(set, sub, name+"/")
+}
+
+// note looks at owner and permissions.
+func (c *condition) note(d *Dir, name string, fd int, dir bool) error {
+	st, err := fstat(fd)
+	if err != nil {
+		return d.fail("stat", name, err)
+	}
+	right, err := d.perms.hold(fd, dir)
+	if err != nil {
+		return d.fail("read the ACL of", name, err)
+	}
+	foreign := int(st.Uid) != os.Geteuid()
+	c.strange = c.strange || foreign
+	if foreign || !right {
+		c.drifted = append(c.drifted, name)
+	}
+	return nil
 }
 
 func quote(text string) string { return strconv.Quote(text) }

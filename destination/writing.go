@@ -20,15 +20,28 @@ type writing struct {
 	visible Set
 	// strange says that the current version belongs to another user.
 	strange bool
+	// access is who may read what is written.
+	access access
+	// drifted are the names in the current version whose permissions aren't
+	// what this write would give them; ..data is the version itself.
+	drifted []string
+	// replace are plain files that are written anew, whatever is in them.
+	replace []string
 
-	changed bool
-	files   []string
+	changed  bool
+	files    []string
+	repaired []string
 }
 
 // begin looks at the directory, refuses what others planted, and removes what a
 // write that was cut off left.
 func (d *Directory) begin(dir *Dir, set Set) (*writing, error) {
-	w := &writing{Directory: d, dir: dir, set: set}
+	access, err := d.accessTo(dir)
+	if err != nil {
+		return nil, err
+	}
+	dir.perms = access.perms
+	w := &writing{Directory: d, dir: dir, set: set, access: access}
 	if err := w.look(); err != nil {
 		return nil, err
 	}
@@ -66,10 +79,7 @@ func (w *writing) lookVersion() error {
 	case err != nil:
 		return err
 	}
-	if len(seen.drifted) > 0 {
-		w.log.Warn("Owner or mode of files were changed since they were written. They're right again after the next renewal.", "version", w.found.current, "files", seen.drifted)
-	}
-	w.version, w.strange = set, seen.strange
+	w.version, w.strange, w.drifted = set, seen.strange, seen.drifted
 	return nil
 }
 

@@ -102,7 +102,7 @@ func (s *unitStage) installAndStart(t *testing.T) {
 	m.Must(t, "rollcall", "install", "systemd", "--write")
 	require.Contains(t, m.Must(t, "rollcall", "install", "systemd", "--write"), "as it should be")
 	require.Empty(t, m.Must(t, "systemd-analyze", "verify", "--man=no", "/etc/systemd/system/rollcall.service"))
-	m.Must(t, "install", "-d", "-o", "rollcall", "-g", "rollcall", "-m", "0700", unitDestination)
+	m.Must(t, "rollcall", "init", "--bot-user=rollcall", "--reader-user=www-data")
 
 	m.Must(t, "systemctl", "start", "rollcall")
 
@@ -128,6 +128,14 @@ func (s *unitStage) sandbox(t *testing.T) {
 	require.Error(t, err)
 	require.Equal(t, 3, strings.Count(out, "Read-only file system"), out)
 	m.Must(t, "nsenter", "--target", pid, "--mount", "test", "-w", unitDestination)
+
+	// ACLs work in it: the reader given to init reads, others don't.
+	as := func(user string) error {
+		_, err := m.Run(t, "setpriv", "--reuid="+user, "--regid=nogroup", "--clear-groups", "cat", unitDestination+"/key")
+		return err
+	}
+	require.NoError(t, as("www-data"))
+	require.Error(t, as("games"))
 }
 
 func (s *unitStage) tokenStaysSecret(t *testing.T) {

@@ -19,8 +19,9 @@ import (
 type Joiner interface {
 	// Join exchanges a token for credentials.
 	Join(ctx context.Context, req cluster.JoinRequest) (*cluster.Credentials, error)
-	// Renew exchanges credentials for their next generation.
-	Renew(ctx context.Context, current *cluster.Credentials, ttl time.Duration) (*cluster.Credentials, error)
+	// Renew exchanges credentials for their next generation. It calls begin
+	// just before the request is sent, and sends nothing if that fails.
+	Renew(ctx context.Context, current *cluster.Credentials, ttl time.Duration, begin func() error) (*cluster.Credentials, error)
 	// Generation returns the server's count for the bot; known is false where
 	// it can't be read.
 	Generation(ctx context.Context, current *cluster.Credentials) (generation uint64, known bool, err error)

@@ -95,12 +95,15 @@ func (k *Keeper) renewal(ctx context.Context, current *cluster.Credentials) (*cl
 	if err := k.resolveDoubt(ctx, current); err != nil {
 		return nil, trace.Wrap(err)
 	}
-	if err := k.opts.Store.Begin(Intent{Generation: current.Generation(), Since: time.Now()}); err != nil {
-		return nil, trace.Wrap(err)
+	begun := false
+	begin := func() error {
+		err := k.opts.Store.Begin(Intent{Generation: current.Generation(), Since: time.Now()})
+		begun = err == nil
+		return trace.Wrap(err)
 	}
 	sending, cancel := finishing(ctx)
 	defer cancel()
-	creds, err := k.opts.Joiner.Renew(sending, current, k.opts.TTL)
+	creds, err := k.opts.Joiner.Renew(sending, current, k.opts.TTL, begin)
 	if cluster.Uncertain(err) {
 		k.doubt = true
 		if cluster.Mismatched(err) {
@@ -109,7 +112,9 @@ func (k *Keeper) renewal(ctx context.Context, current *cluster.Credentials) (*cl
 		return nil, err
 	}
 	if err != nil {
-		k.abandon()
+		if begun {
+			k.abandon()
+		}
 		return nil, trace.Wrap(err)
 	}
 	k.keep(creds, k.tokenHash())

@@ -52,7 +52,10 @@ func (j *stubJoiner) Join(ctx context.Context, req cluster.JoinRequest) (*cluste
 	return j.ca.issue(j.generation, time.Now().Add(j.issueAt), req.TTL), nil
 }
 
-func (j *stubJoiner) Renew(ctx context.Context, current *cluster.Credentials, ttl time.Duration) (*cluster.Credentials, error) {
+func (j *stubJoiner) Renew(ctx context.Context, current *cluster.Credentials, ttl time.Duration, begin func() error) (*cluster.Credentials, error) {
+	if err := begin(); err != nil {
+		return nil, err
+	}
 	j.mu.Lock()
 	defer j.mu.Unlock()
 	j.renewals = append(j.renewals, current.Generation())

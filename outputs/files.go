@@ -29,3 +29,8 @@ func baseFiles() []string {
 		fileHostCA, fileUserCA, fileDatabaseCA,
 	}
 }
+
+// KnownFiles returns every name that an output of any type may write.
+func KnownFiles() []string {
+	return append(baseFiles(), fileTLSNamedCert, fileTLSNamedKey, fileTLSNamedCAs, fileSSHConfig, fileKnownHosts)
+}

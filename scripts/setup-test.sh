@@ -21,6 +21,7 @@ needs() {
 		systemd-nspawn  systemd-container a real systemd as PID 1
 		debootstrap     debootstrap       the root file system for it
 		nsenter         util-linux        running programs beside it
+		mkfs.vfat dosfstools      a file system without ACLs
 	LIST
 }
 

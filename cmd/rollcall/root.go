@@ -47,6 +47,7 @@ It reads the official agent's (tbot's) version 2 configuration as it is.`,
 	root.SetHelpCommand(newHelpCommand())
 	root.AddCommand(
 		newStartCommand(env, g),
+		newInitCommand(env, g),
 		newValidateCommand(env, g),
 		newConfigureCommand(env, g),
 		newStatusCommand(env, g),

@@ -29,6 +29,7 @@ func floors() map[string]int {
 	return map[string]int{
 		"failure":     foundation,
 		"internal":    support,
+		"acl":         support,
 		"destination": ground,
 		"systemd":     ground,
 		"diagnostics": ground,

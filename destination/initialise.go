@@ -1,0 +1,251 @@
+package destination
+
+import (
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"path/filepath"
+
+	"github.com/gravitational/trace"
+	"golang.org/x/sys/unix"
+
+	"rollcall/acl"
+	"rollcall/failure"
+)
+
+// Account is a user and a group.
+type Account struct {
+	UID uint32
+	// GID is a group, or KeepGroup.
+	GID int
+}
+
+// KeepGroup leaves a directory's group as it is.
+const KeepGroup = -1
+
+// String returns "user:group" with the names that this host has for them.
+func (a Account) String() string {
+	if a.GID == KeepGroup {
+		return acl.UserName(a.UID)
+	}
+	return acl.UserName(a.UID) + ":" + acl.GroupName(uint32(a.GID))
+}
+
+// InitOptions say how a directory is made ready before the agent runs.
+type InitOptions struct {
+	// Directory are the destination's options. Its readers go before Readers.
+	Directory DirectoryOptions
+	// Storage says that it's the bot's own storage: nobody else gets in, and
+	// its files are the agent's affair.
+	Storage bool
+	// Bot is who runs the agent.
+	Bot Account
+	// Owner is whom the directory belongs to; the bot, but for files that are
+	// replaced one by one.
+	Owner Account
+	// Readers are kept as the directory's default ACL. Empty: whoever is in it
+	// stays.
+	Readers []Reader
+	// Known are the names that the output will write, and that Clean leaves.
+	Known []string
+	// Clean removes everything else.
+	Clean bool
+}
+
+// InitPlan is what has to be done to a directory. Making it changes nothing.
+type InitPlan struct {
+	// Path is the directory.
+	Path string
+	// Changes say what Apply does, in order; none if all is as it should be.
+	Changes []string
+	// Notes say what the user should know.
+	Notes []string
+	// Readers are who will be able to read, by name: "user app".
+	Readers []string
+
+	opts    InitOptions
+	dir     *Dir     // the directory, or the deepest parent that exists
+	missing []string // the parts of the path below dir
+	steps   []func() error
+}
+
+// PlanInit looks at a directory and its parents and says what has to be done.
+// It refuses what can't work, with the reason. The plan must be closed.
+func PlanInit(o InitOptions) (*InitPlan, error) {
+	if err := o.check(); err != nil {
+		return nil, err
+	}
+	p := &InitPlan{Path: filepath.Clean(o.Directory.Path), opts: o}
+	if err := p.open(); err != nil {
+		return nil, trace.Wrap(err)
+	}
+	if err := p.make(); err != nil {
+		p.Close()
+		return nil, explain(err, p.Path)
+	}
+	return p, nil
+}
+
+// Close gives the plan's descriptor back.
+func (p *InitPlan) Close() {
+	_ = p.dir.Close() // nothing was written through it
+}
+
+// Apply does what Changes say. What was done before an error stays: the next
+// plan holds the rest.
+func (p *InitPlan) Apply() error {
+	for _, step := range p.steps {
+		if err := step(); err != nil {
+			return p.refused(err)
+		}
+	}
+	return nil
+}
+
+// refused says that it takes root, where that's the reason.
+func (p *InitPlan) refused(err error) error {
+	if errors.Is(err, fs.ErrPermission) && os.Geteuid() != 0 {
+		return failure.Wrap(failure.Configuration, err,
+			"%s can't be made ready by this user (id %d): %v; run `rollcall init` as root", p.Path, os.Geteuid(), err)
+	}
+	return explain(err, p.Path)
+}
+
+// check refuses what makes no sense on any host.
+func (o *InitOptions) check() error {
+	if err := o.Directory.Validate(); err != nil {
+		return failure.Wrap(failure.Configuration, err, "%v", err)
+	}
+	d, path := o.Directory, o.Directory.Path
+	foreign := o.Owner.UID != o.Bot.UID
+	switch {
+	case foreign && o.Storage:
+		return failure.New(failure.Configuration, "the storage %s holds the bot's own key: it belongs to the bot and to nobody else", path)
+	case foreign && d.Update == UpdateSet:
+		return failure.New(failure.Configuration,
+			"the owner %s of %s isn't the bot (%s): with `update: %s` the bot makes and removes directories there and keeps the rights exact, which only the owner can; leave --owner out, or use `update: %s` for that output",
+			acl.UserName(o.Owner.UID), path, acl.UserName(o.Bot.UID), UpdateSet, UpdateFile)
+	case d.ACLs == ACLOff && (foreign || len(o.Readers) > 0):
+		return failure.New(failure.Configuration,
+			"%s has `acls: %s`, so that nobody but its owner can get in: use `acls: %s` for that output, or leave out readers and --owner", path, ACLOff, ACLTry)
+	}
+	return nil
+}
+
+// open opens the directory, or what there is of the way to it.
+func (p *InitPlan) open() error {
+	r := resolver{openat2: unix.Openat2}
+	for at := p.Path; ; at = filepath.Dir(at) {
+		fd, err := r.open(at, p.opts.Directory.Symlinks)
+		switch {
+		case err == nil:
+			p.dir = &Dir{fd: fd, path: at, perms: ownerOnly{}}
+			return nil
+		case errors.Is(err, fs.ErrNotExist) && at != filepath.Dir(at):
+			p.missing = append([]string{filepath.Base(at)}, p.missing...)
+		case errors.Is(err, fs.ErrPermission):
+			return p.refused(&fs.PathError{Op: "open", Path: at, Err: err})
+		default:
+			return unresolved(at, p.opts.Directory.Symlinks, err)
+		}
+	}
+}
+
+func (p *InitPlan) add(do func() error, format string, args ...any) {
+	p.steps = append(p.steps, do)
+	p.Changes = append(p.Changes, fmt.Sprintf(format, args...))
+}
+
+func (p *InitPlan) note(format string, args ...any) {
+	p.Notes = append(p.Notes, fmt.Sprintf(format, args...))
+}
+
+func (p *InitPlan) make() error {
+	want, err := p.wanted()
+	if err != nil {
+		return err
+	}
+	if err := p.checkWay(want.readers); err != nil {
+		return err
+	}
+	st, err := fstat(p.dir.fd)
+	if err != nil {
+		return p.dir.fail("stat", "", err)
+	}
+	exists := len(p.missing) == 0
+	if !exists {
+		p.planMissing()
+		st.Uid, st.Gid, st.Mode = uint32(os.Geteuid()), uint32(os.Getegid()), dirMode
+	}
+	if err := p.planOwner(st, exists); err != nil {
+		return err
+	}
+	if err := p.planLists(want, st, exists); err != nil || !exists {
+		return err
+	}
+	return p.planContent(st)
+}
+
+// planMissing makes what is missing: parents with mode 0755, since readers have
+// to get through, and the directory with 0700, until it has its ACL.
+func (p *InitPlan) planMissing() {
+	at := p.dir.path
+	for i, name := range p.missing {
+		at = filepath.Join(at, name)
+		last := i == len(p.missing)-1
+		mode := uint32(0o755)
+		if last {
+			mode = dirMode
+		}
+		p.add(func() error { return p.descend(name, mode, last) }, "create %s with mode %04o", at, mode)
+	}
+}
+
+// descend makes a directory in p.dir and goes on there.
+func (p *InitPlan) descend(name string, mode uint32, last bool) error {
+	err := unix.Mkdirat(p.dir.fd, name, dirMode)
+	made := err == nil
+	if err != nil && (last || !errors.Is(err, fs.ErrExist)) {
+		return p.dir.fail("mkdir", name, err)
+	}
+	sub, err := p.dir.sub(name)
+	if err != nil {
+		return err
+	}
+	_ = p.dir.Close()
+	p.dir = sub
+	if !made {
+		return nil // another destination's parent, too
+	}
+	if st, err := fstat(sub.fd); err != nil || int(st.Uid) != os.Geteuid() {
+		return errors.Join(err, planted(sub.path, "was put in the place of a new directory"))
+	}
+	// A default ACL of the parent would pass rights on.
+	if err := errors.Join(acl.Remove(sub.fd, acl.Access), acl.Remove(sub.fd, acl.Default)); err != nil {
+		return sub.fail("set permissions of", "", err)
+	}
+	return sub.fail("chmod", "", unix.Fchmod(sub.fd, mode))
+}
+
+func (p *InitPlan) planOwner(st unix.Stat_t, exists bool) error {
+	owner := p.opts.Owner
+	if owner.GID == KeepGroup {
+		owner.GID = int(st.Gid)
+	}
+	if st.Uid == owner.UID && int(st.Gid) == owner.GID {
+		return nil
+	}
+	if st.Uid != owner.UID && os.Geteuid() != 0 {
+		return failure.New(failure.Configuration,
+			"%s must belong to %s, and only root can give it away: run `rollcall init` as root (this is user id %d)", p.Path, acl.UserName(owner.UID), os.Geteuid())
+	}
+	was := ""
+	if exists {
+		was = fmt.Sprintf(" (was %s)", Account{st.Uid, int(st.Gid)})
+	}
+	p.add(func() error {
+		return p.dir.fail("chown", "", unix.Fchown(p.dir.fd, int(owner.UID), owner.GID))
+	}, "give %s to %s%s", p.Path, owner, was)
+	return nil
+}

@@ -1,0 +1,143 @@
+package destination
+
+import (
+	"errors"
+	"io/fs"
+	"slices"
+	"strings"
+
+	"golang.org/x/sys/unix"
+
+	"rollcall/acl"
+	"rollcall/failure"
+)
+
+// planContent looks at what is in the directory already.
+func (p *InitPlan) planContent(st unix.Stat_t) error {
+	names, err := p.dir.Names()
+	if err != nil {
+		return err
+	}
+	slices.Sort(names)
+	if p.opts.Storage {
+		return p.planStorage(names)
+	}
+	manifest, err := readManifest(p.dir)
+	if err != nil && !errors.Is(err, fs.ErrNotExist) && !p.opts.Clean {
+		return err
+	}
+	known := tops(union(p.opts.Known, manifest))
+	for _, name := range names {
+		k, err := p.dir.kind(name)
+		if err != nil {
+			return err
+		}
+		_, expected := known[name]
+		switch {
+		case k == absent:
+		case k == ours, p.ownName(name, k), expected && (k == regular || k == folder):
+			if err := p.planHandOver(name, k, st); err != nil {
+				return err
+			}
+		case p.opts.Clean:
+			p.add(func() error { return p.dir.removeTree(name) }, "remove %s, which isn't rollcall's", p.dir.join(name))
+		case expected, name == dataName, name == lockName, name == manifestName:
+			return failure.New(failure.Configuration,
+				"%s is in the way: rollcall needs that name, and didn't make what is there; nothing was written through it; remove it, or run `rollcall init --clean`", p.dir.join(name))
+		default:
+			p.note("%s isn't rollcall's; it's left alone (--clean removes it)", p.dir.join(name))
+		}
+	}
+	return nil
+}
+
+// ownName says that a name is one that this package uses itself, and holds what
+// it must.
+func (p *InitPlan) ownName(name string, k kind) bool {
+	switch {
+	case name == dataName:
+		_, err := p.dir.current()
+		return err == nil
+	case name == lockName, name == manifestName:
+		return k == regular
+	case strings.HasPrefix(name, tempPrefix):
+		return true
+	}
+	return versionPattern.MatchString(name) && k == folder
+}
+
+// planHandOver gives what an earlier owner of the directory wrote there to the
+// bot, which couldn't replace it otherwise. Nothing else changes hands: whoever
+// may write to a directory can put another's file into it.
+func (p *InitPlan) planHandOver(name string, k kind, st unix.Stat_t) error {
+	if k != regular && k != folder {
+		return nil
+	}
+	var found unix.Stat_t
+	if err := unix.Fstatat(p.dir.fd, name, &found, unix.AT_SYMLINK_NOFOLLOW); err != nil {
+		return p.dir.fail("stat", name, err)
+	}
+	bot := p.opts.Bot.UID
+	switch {
+	case found.Uid == bot:
+	case st.Uid != bot && found.Uid == st.Uid && st.Uid != p.opts.Owner.UID:
+		p.add(func() error { return p.dir.handOver(name, found.Uid, p.opts.Bot) },
+			"give %s to %s (was %s's)", p.dir.join(name), acl.UserName(bot), acl.UserName(found.Uid))
+	case p.opts.Directory.Update == UpdateInPlace && k == regular:
+		// Whose file it is, is the user's affair there.
+	default:
+		p.note("%s belongs to %s, and not to the bot (%s): remove it, or give it to the bot with chown", p.dir.join(name), acl.UserName(found.Uid), acl.UserName(bot))
+	}
+	return nil
+}
+
+// handOver changes the owner of a file or directory, and of what is in it, as far
+// as it belongs to from and has no second name.
+func (d *Dir) handOver(name string, from uint32, to Account) error {
+	f, err := d.open(name, readFlags, 0)
+	if errors.Is(err, unix.ELOOP) {
+		return nil // a link is nobody's secret
+	}
+	if err != nil {
+		return err
+	}
+	defer f.Close()
+	fd := int(f.Fd())
+	st, err := fstat(fd)
+	if err != nil {
+		return d.fail("stat", name, err)
+	}
+	dir := st.Mode&unix.S_IFMT == unix.S_IFDIR
+	if st.Uid != from || !dir && (st.Mode&unix.S_IFMT != unix.S_IFREG || st.Nlink > 1) {
+		return nil
+	}
+	if dir {
+		sub := &Dir{fd: fd, path: d.join(name)} // f closes it
+		names, err := sub.Names()
+		if err != nil {
+			return err
+		}
+		for _, n := range names {
+			if err := sub.handOver(n, from, to); err != nil {
+				return err
+			}
+		}
+	}
+	return d.fail("chown", name, unix.Fchown(fd, int(to.UID), to.GID))
+}
+
+// planStorage tells of files that the bot won't be able to use: they're keys, and
+// whose they are isn't guessed.
+func (p *InitPlan) planStorage(names []string) error {
+	for _, name := range names {
+		var st unix.Stat_t
+		if err := unix.Fstatat(p.dir.fd, name, &st, unix.AT_SYMLINK_NOFOLLOW); err != nil {
+			return p.dir.fail("stat", name, err)
+		}
+		if st.Uid != p.opts.Bot.UID {
+			p.note("%s belongs to %s, so that the bot (%s) can't use it: give it to the bot with chown, if it's the bot's",
+				p.dir.join(name), acl.UserName(st.Uid), acl.UserName(p.opts.Bot.UID))
+		}
+	}
+	return nil
+}
