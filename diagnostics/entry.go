@@ -24,6 +24,7 @@ type Entry struct {
 	lastFailure time.Time
 	lastError   string
 	consecutive int
+	reports     uint64
 	hook        *HookStatus
 }
 
@@ -39,7 +40,9 @@ func (e *Entry) Report(report Report) {
 	} else {
 		e.succeeded(report)
 	}
+	e.reports++
 	e.board.metrics.count(e.name, report)
+	e.board.tellLocked()
 }
 
 // Hook notes what the last run of the service's hooks came to; detail is one
@@ -48,6 +51,7 @@ func (e *Entry) Hook(err error, detail string) {
 	e.board.mu.Lock()
 	defer e.board.mu.Unlock()
 	e.hook = &HookStatus{Time: e.board.now().UTC(), OK: err == nil, Message: oneLine(detail), Error: sentence(err)}
+	e.board.tellLocked()
 }
 
 func (e *Entry) succeeded(report Report) {
@@ -81,6 +85,7 @@ func (e *Entry) Stopped() {
 	e.board.mu.Lock()
 	defer e.board.mu.Unlock()
 	e.stopped = true
+	e.board.tellLocked()
 }
 
 // Status returns the service's state as it is now.
@@ -103,6 +108,7 @@ func (e *Entry) statusLocked(now time.Time) Status {
 		LastError:           e.lastError,
 		ConsecutiveFailures: e.consecutive,
 		LastHook:            e.hook,
+		Reports:             e.reports,
 	}
 	status.Ready = status.State == StateReady
 	status.Degraded = status.Ready && e.consecutive > 0

@@ -49,6 +49,8 @@ type Status struct {
 	ConsecutiveFailures int    `json:"consecutive_failures"`
 	// LastHook is what the last run of its hooks came to; absent: none ran.
 	LastHook *HookStatus `json:"last_hook,omitempty"`
+	// Reports counts the reports so far.
+	Reports uint64 `json:"-"`
 }
 
 // HookStatus is what a run of a service's hooks came to.

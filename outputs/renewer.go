@@ -11,6 +11,7 @@ import (
 	"rollcall/destination"
 	"rollcall/diagnostics"
 	"rollcall/failure"
+	"rollcall/internal/pulse"
 )
 
 // attemptTimeout bounds one attempt, so that a hanging request can't stop an
@@ -34,6 +35,7 @@ type renewer struct {
 	deps   Dependencies
 	log    *slog.Logger
 	mail   *mailbox
+	pulse  pulse.Pulse
 
 	// What follows belongs to the goroutine in Run or Once.
 
@@ -67,6 +69,10 @@ func (r *renewer) RenewNow(reason string) { r.mail.put(request{reason: reason}) 
 // nothing else: it's for the news that the cluster can be reached again. It
 // doesn't block.
 func (r *renewer) RetryNow(reason string) { r.mail.put(request{reason: reason, onlyFailed: true}) }
+
+// Alive returns an error if an attempt hangs: a file system that doesn't answer
+// can't be cancelled.
+func (r *renewer) Alive() error { return r.pulse.Alive() }
 
 // Run renews the set whenever it's due until ctx is cancelled, and then
 // returns nil. It never gives up; failures are logged and reported.
@@ -141,6 +147,8 @@ func (r *renewer) inspect(ctx context.Context) (lifetime, string) {
 
 // attempt renews once, and logs, reports and schedules what comes next.
 func (r *renewer) attempt(ctx context.Context, reason string) error {
+	r.pulse.Work("renewing", r.deps.StuckAfter)
+	defer r.pulse.Rest()
 	began := time.Now()
 	creds, result, err := r.renew(ctx)
 	took := time.Since(began)
@@ -220,6 +228,7 @@ func (r *renewer) tell(ctx context.Context, creds *cluster.Credentials, result d
 	if r.deps.AfterWrite == nil || !result.Changed {
 		return
 	}
+	r.pulse.Work("telling programs of the change", r.deps.StuckAfter)
 	r.deps.AfterWrite(ctx, Change{
 		Output: r.recipe.name, Type: r.recipe.kind,
 		Destination: r.deps.Destination.String(), DirectoryPath: r.deps.DirectoryPath,

@@ -373,6 +373,27 @@ func TestFailedWriteIsRetriedAndTellsNobody(t *testing.T) {
 	})
 }
 
+// TestHangIsTold: a destination that doesn't come back can't be cancelled.
+func TestHangIsTold(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		r := newRig(t)
+		hang := make(chan struct{})
+		deps := r.dependencies()
+		deps.AfterWrite = func(context.Context, Change) { <-hang }
+		out, err := NewApplication(ApplicationOptions{AppName: "grafana"}, deps)
+		require.NoError(t, err)
+		stop := running(t, out)
+		pass(attemptTimeout + time.Minute)
+		require.NoError(t, out.Alive(), "within the limit")
+		pass(time.Second)
+		require.EqualError(t, out.Alive(), "stuck for 6m1s while telling programs of the change")
+		close(hang)
+		pass(0)
+		require.NoError(t, out.Alive(), "waiting for the next renewal isn't hanging")
+		stop()
+	})
+}
+
 func TestHangingClusterIsGivenUp(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		r := newRig(t)

@@ -51,6 +51,8 @@ It reads the official agent's (tbot's) version 2 configuration as it is.`,
 		newValidateCommand(env, g),
 		newConfigureCommand(env, g),
 		newHooksCommand(env, g),
+		newStatusCommand(env, g),
+		newInstallCommand(env, g),
 		newVersionCommand(env),
 		newCompletionCommand(env),
 	)
