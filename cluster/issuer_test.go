@@ -577,12 +577,12 @@ func TestFingerprint(t *testing.T) {
 // certificate ends with the session: the fake refuses any other.
 func TestCertificateEndsWithItsSession(t *testing.T) {
 	s := newIssuingStage(t, fakeV15Auth(), Options{})
-	s.fake.set(func(i *fakeIssuing) { i.longest = 20 * time.Second })
+	s.fake.set(func(i *fakeIssuing) { i.longest = 40 * time.Second })
 	s.app(t, "web", time.Hour)
 	s.fake.set(func(i *fakeIssuing) { i.longest = 0 })
 	for range 2 {
 		creds := s.app(t, "web", time.Hour)
-		require.WithinDuration(t, time.Now().Add(20*time.Second), creds.NotAfter(), 5*time.Second)
+		require.WithinDuration(t, time.Now().Add(40*time.Second), creds.NotAfter(), 5*time.Second)
 	}
 	require.Equal(t, 1, s.fake.called("CreateAppSession"))
 }

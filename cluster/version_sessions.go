@@ -18,6 +18,10 @@ import (
 // event stream.
 const sessionWait = 10 * time.Second
 
+// sessionSlack is how much earlier than its identity a session may end and still
+// be as good as a new one.
+const sessionSlack = 15 * time.Second
+
 // session is an application session as servers before v16 want it: made by the
 // client, named in the certificate, ending with the identity that made it.
 type session struct {
@@ -60,7 +64,10 @@ func (s *sessions) get(ctx context.Context, clt *connection, app types.Applicati
 	s.mu.Lock()
 	kept := s.byApp[app.GetName()]
 	s.mu.Unlock()
-	if kept != nil && kept.fits(time.Now(), app.GetPublicAddr(), ttl) {
+	// A new session couldn't outlive the identity either.
+	now := time.Now()
+	attainable := min(ttl, s.creds.NotAfter().Sub(now)-sessionSlack)
+	if kept != nil && kept.fits(now, app.GetPublicAddr(), attainable) {
 		alive, err := s.alive(ctx, clt, kept)
 		if err != nil {
 			return nil, trace.Wrap(err)

@@ -17,8 +17,8 @@ import (
 const probeSize = 64 << 10
 
 // Prepare makes the directory (0700, parents too) if it's missing, and proves
-// that a set can be written and its readers let in: it writes a file of zeros,
-// makes a symbolic link if sets need one, and removes them.
+// that a set can be written and its readers let in: it makes a file and takes
+// the space for it, makes a symbolic link if sets need one, and removes them.
 func (d *Directory) Prepare(ctx context.Context) error {
 	if err := ctx.Err(); err != nil {
 		return trace.Wrap(err)
@@ -55,11 +55,27 @@ func (d *Directory) Prepare(ctx context.Context) error {
 	return nil
 }
 
-// probe writes a file of a set's size and removes it.
+// probe makes a file that a reader could open, takes a set's space for it, and
+// removes it.
 func (d *Dir) probe() error {
 	name := tempName()
-	err := d.createSynced(name, make([]byte, probeSize))
-	return errors.Join(err, d.Remove(name))
+	f, err := d.create(name, nil)
+	if err != nil {
+		return err
+	}
+	return errors.Join(takeSpace(f), f.Close(), d.Remove(name))
+}
+
+// takeSpace proves that the file system has room for a set. Taking the blocks
+// tells that at once; a write alone tells it only when it's flushed, which costs
+// a wait for the disk at each renewal of each output, so that's the fall-back.
+func takeSpace(f *os.File) error {
+	err := unix.Fallocate(int(f.Fd()), 0, 0, probeSize)
+	if err == nil || !errors.Is(err, unix.EOPNOTSUPP) && !errors.Is(err, unix.ENOSYS) {
+		return err
+	}
+	_, err = f.Write(make([]byte, probeSize))
+	return errors.Join(err, f.Sync())
 }
 
 // probeLink makes a symbolic link and removes it.

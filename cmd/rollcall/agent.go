@@ -302,7 +302,7 @@ func (a *agent) run(ctx context.Context) error {
 	defer signal.Stop(signals)
 	background.Go(func() { a.converse(ctx, signals) })
 	background.Go(func() { a.notifier.Run(ctx, a.host.Alive) })
-	background.Go(func() { footprint.Run(ctx) })
+	background.Go(func() { footprint.Release(ctx) })
 
 	err := a.host.Run(ctx)
 	cancel(nil) // a no-op if ctx has ended, which is what ends Run
