@@ -28,10 +28,15 @@ COMMIT_DATE := $(shell TZ=UTC git log -1 --date=format-local:%Y-%m-%dT%H:%M:%SZ 
 V := rollcall/internal/version
 LDFLAGS := -s -w -X $(V).version=$(VERSION) -X $(V).commit=$(COMMIT) -X $(V).date=$(COMMIT_DATE)
 
+# Where the binary goes, and what is built into it beside the usual (the tests
+# of the watchdog have a build that can be made to hang).
+OUT ?= bin/rollcall
+TAGS ?=
+
 # Two megabytes less, with no effect that can be measured: Teleport's generated
 # code isn't inlined, and gRPC's trace pages, which nothing here serves, are
 # left out.
-SMALL := -tags grpcnotrace -gcflags 'github.com/gravitational/teleport/api/...=-l'
+SMALL := -tags 'grpcnotrace $(TAGS)' -gcflags 'github.com/gravitational/teleport/api/...=-l'
 
 # The official agent's libraries link only without assembly (see e2e/go.mod).
 E2E_TAGS := -tags purego
@@ -49,7 +54,7 @@ help: ## Show this list
 
 build: ## Build bin/rollcall, stripped and reproducible
 	@mkdir -p bin
-	CGO_ENABLED=0 $(GO) build $(BUILD_ARGS) -trimpath -buildvcs=false $(SMALL) -ldflags "$(LDFLAGS)" -o bin/rollcall ./cmd/rollcall
+	CGO_ENABLED=0 $(GO) build $(BUILD_ARGS) -trimpath -buildvcs=false $(SMALL) -ldflags "$(LDFLAGS)" -o $(OUT) ./cmd/rollcall
 
 demo: ## Show the main job on a real cluster on loopback, step by step
 	@$(E2E_BUILD) demo

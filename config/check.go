@@ -41,6 +41,7 @@ func (c *Config) Check() error {
 	c.checkPlaces()
 	c.nameOutputs()
 	c.checkOutputs()
+	c.checkHooks()
 	c.checkDiagnostics()
 	c.checkLogFormat()
 	c.checkFIPS()

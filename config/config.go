@@ -58,6 +58,9 @@ type Config struct {
 	Storage Destination
 	// Outputs are the file's outputs and then its services, in its order.
 	Outputs []Output
+	// HooksDir is the hooks' directory of outputs that have none of their own;
+	// empty: none.
+	HooksDir string
 
 	// CredentialTTL is the life of the bot's own and, where an output doesn't
 	// say otherwise, of issued certificates.
@@ -95,8 +98,8 @@ type Output struct {
 	// Options are the room's: *outputs.ApplicationOptions,
 	// *outputs.IdentityOptions.
 	Options any
-	// Common are the Options' common part, with Name, CredentialTTL and
-	// RenewalInterval filled in by Check.
+	// Common are the Options' common part, with Name, CredentialTTL,
+	// RenewalInterval and HooksDir filled in by Check.
 	Common *outputs.CommonOptions
 	// Destination is where the files go.
 	Destination Destination

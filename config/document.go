@@ -40,6 +40,9 @@ type document struct {
 	// Services are treated as one list with outputs, as the official agent
 	// does.
 	Services []Output `yaml:"services"`
+	// HooksDir is a directory of programs that run after the files of any
+	// output have changed, unless it has a hooks_dir of its own.
+	HooksDir string `yaml:"hooks_dir"`
 	// Oneshot does everything once and exits: 0 if all of it worked.
 	Oneshot bool `yaml:"oneshot"`
 	// DiagAddr is the host:port on which /livez, /readyz and /metrics are
@@ -116,6 +119,7 @@ func (c *Config) adopt(doc *document) {
 	c.RenewalInterval = doc.RenewalInterval
 	c.Oneshot, c.Debug, c.FIPS = doc.Oneshot, doc.Debug, doc.FIPS
 	c.DiagAddr, c.LogFormat = doc.DiagAddr, doc.LogFormat
+	c.HooksDir = doc.HooksDir
 }
 
 // rootNode parses the text into one mapping.

@@ -17,6 +17,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"rollcall/destination"
+	"rollcall/hooks"
 )
 
 const referenceFile = "../docs/configuration.md"
@@ -81,6 +82,9 @@ Rules that hold everywhere:
 			b.section("Output type "+k.name, "outputs", reflect.TypeOf(k.options()).Elem())
 		}
 	}
+	b.section("Items of on_renewal", "outputs.on_renewal", reflect.TypeFor[hooks.Options]())
+	b.say("\nAn item has exactly one of %s, %s, %s and %s. See [hooks](hooks.md).\n",
+		tick("exec"), tick("signal"), tick("reload_unit"), tick("restart_unit"))
 	b.say("\n## Destinations\n\nTwo outputs never share a directory, and none lies inside another's.\n")
 	for _, k := range destinationKinds() {
 		switch {
@@ -199,22 +203,24 @@ func defaultTexts(t *testing.T) map[string]string {
 	require.NoError(t, err)
 	directory := c.Outputs[0].Destination.Directory
 	return map[string]string{
-		"version":                  "required",
-		"proxy_server":             "this or `auth_server` is required",
-		"storage":                  tick(fmt.Sprintf("{type: directory, path: %s}", c.Storage.Directory.Path)),
-		"credential_ttl":           tick(show(c.CredentialTTL)),
-		"renewal_interval":         tick(show(c.RenewalInterval)),
-		"session_ttl":              tick(show(c.Cluster.SessionTTL)) + ", or the longest `credential_ttl`",
-		"settle_time":              tick(show(c.Cluster.SettleTime)),
-		"log_format":               tick(string(c.LogFormat)),
-		"onboarding.join_method":   tick(c.Onboarding.JoinMethod) + " if there's a token",
-		"outputs.app_name":         "required",
-		"outputs.credential_ttl":   "the agent's",
-		"outputs.renewal_interval": "the agent's",
-		"destination.path":         "required",
-		"destination.symlinks":     tick(string(directory.Symlinks)),
-		"destination.acls":         tick(string(directory.ACLs)),
-		"destination.update":       tick(string(directory.Update)),
+		"version":                    "required",
+		"proxy_server":               "this or `auth_server` is required",
+		"storage":                    tick(fmt.Sprintf("{type: directory, path: %s}", c.Storage.Directory.Path)),
+		"credential_ttl":             tick(show(c.CredentialTTL)),
+		"renewal_interval":           tick(show(c.RenewalInterval)),
+		"session_ttl":                tick(show(c.Cluster.SessionTTL)) + ", or the longest `credential_ttl`",
+		"settle_time":                tick(show(c.Cluster.SettleTime)),
+		"log_format":                 tick(string(c.LogFormat)),
+		"onboarding.join_method":     tick(c.Onboarding.JoinMethod) + " if there's a token",
+		"outputs.app_name":           "required",
+		"outputs.credential_ttl":     "the agent's",
+		"outputs.renewal_interval":   "the agent's",
+		"outputs.hooks_dir":          "the agent's",
+		"outputs.on_renewal.timeout": tick(show(hooks.DefaultTimeout)),
+		"destination.path":           "required",
+		"destination.symlinks":       tick(string(directory.Symlinks)),
+		"destination.acls":           tick(string(directory.ACLs)),
+		"destination.update":         tick(string(directory.Update)),
 	}
 }
 

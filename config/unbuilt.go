@@ -45,7 +45,6 @@ func laterKeys() map[string]string {
 	const remove = "remove the line for now"
 	const methods = "it belongs to a join method that isn't built either: use token or kubernetes"
 	return map[string]string{
-		"on_renewal":    remove,
 		"allow_reissue": remove,
 		"ssh_config":    "remove the line: an identity output always writes ssh_config and known_hosts",
 		"join_uri":      "set proxy_server, onboarding.join_method and onboarding.token in its place",

@@ -47,11 +47,25 @@ type Board struct {
 	// mu protects the following.
 	mu      sync.Mutex
 	entries map[string]*Entry
+	changed chan struct{} // closed and replaced at each report
 }
 
 // NewBoard returns an empty board that reads the time with now.
 func NewBoard(now func() time.Time) *Board {
-	return &Board{now: now, metrics: newMetrics(), entries: make(map[string]*Entry)}
+	return &Board{now: now, metrics: newMetrics(), entries: make(map[string]*Entry), changed: make(chan struct{})}
+}
+
+// Changed returns a channel that is closed at the next report.
+func (b *Board) Changed() <-chan struct{} {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	return b.changed
+}
+
+// tellLocked wakes those who wait for a change.
+func (b *Board) tellLocked() {
+	close(b.changed)
+	b.changed = make(chan struct{})
 }
 
 // Reporter returns the place where the service of that name reports, and makes

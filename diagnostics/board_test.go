@@ -102,6 +102,7 @@ func TestStatusFields(t *testing.T) {
 		LastSuccess: optional(start), LastFailure: optional(start.Add(20 * time.Minute)),
 		LastError:           "nobody answers; [31mcheck the network",
 		ConsecutiveFailures: 3,
+		Reports:             4,
 	}, status)
 
 	entry.Report(Report{NotAfter: start.Add(2 * time.Hour)})

@@ -24,6 +24,8 @@ type Entry struct {
 	lastFailure time.Time
 	lastError   string
 	consecutive int
+	reports     uint64
+	hook        *HookStatus
 }
 
 // Report notes what an attempt came to.
@@ -38,7 +40,18 @@ func (e *Entry) Report(report Report) {
 	} else {
 		e.succeeded(report)
 	}
+	e.reports++
 	e.board.metrics.count(e.name, report)
+	e.board.tellLocked()
+}
+
+// Hook notes what the last run of the service's hooks came to; detail is one
+// short sentence for people (of which hook), never a secret.
+func (e *Entry) Hook(err error, detail string) {
+	e.board.mu.Lock()
+	defer e.board.mu.Unlock()
+	e.hook = &HookStatus{Time: e.board.now().UTC(), OK: err == nil, Message: oneLine(detail), Error: sentence(err)}
+	e.board.tellLocked()
 }
 
 func (e *Entry) succeeded(report Report) {
@@ -72,6 +85,7 @@ func (e *Entry) Stopped() {
 	e.board.mu.Lock()
 	defer e.board.mu.Unlock()
 	e.stopped = true
+	e.board.tellLocked()
 }
 
 // Status returns the service's state as it is now.
@@ -93,6 +107,8 @@ func (e *Entry) statusLocked(now time.Time) Status {
 		LastFailure:         optional(e.lastFailure),
 		LastError:           e.lastError,
 		ConsecutiveFailures: e.consecutive,
+		LastHook:            e.hook,
+		Reports:             e.reports,
 	}
 	status.Ready = status.State == StateReady
 	status.Degraded = status.Ready && e.consecutive > 0

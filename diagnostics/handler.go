@@ -14,6 +14,7 @@ const index = `rollcall diagnostics
 /readyz        200 while every service is ready, else 503; JSON by service
 /readyz/NAME   the same for one service
 /metrics       Prometheus metrics
+/status        who the agent is and what each service does; JSON
 `
 
 // readiness is the JSON of /readyz.
@@ -26,6 +27,9 @@ func (s *Server) handler() http.Handler {
 	mux := http.NewServeMux()
 	mux.HandleFunc("GET /{$}", func(w http.ResponseWriter, _ *http.Request) { plain(w, index) })
 	mux.HandleFunc("GET /livez", func(w http.ResponseWriter, _ *http.Request) { plain(w, "ok\n") })
+	if s.options.Agent != nil {
+		mux.HandleFunc("GET /status", s.status)
+	}
 	mux.HandleFunc("GET /readyz", s.ready)
 	mux.HandleFunc("GET /readyz/{name...}", s.readyOne)
 	mux.Handle("GET /metrics", promhttp.HandlerFor(s.options.Registry, promhttp.HandlerOpts{MaxRequestsInFlight: 8}))
@@ -57,6 +61,12 @@ func (s *Server) readyOne(w http.ResponseWriter, r *http.Request) {
 		return
 	}
 	reply(w, readyCode(status.Ready), status)
+}
+
+// status answers 200 whatever the state: the answer says it.
+func (s *Server) status(w http.ResponseWriter, _ *http.Request) {
+	all := s.options.Board.Snapshot()
+	reply(w, http.StatusOK, Overview{Agent: s.options.Agent(), Healthy: Healthy(all), Services: all})
 }
 
 func readyCode(ready bool) int {

@@ -1,6 +1,7 @@
 package diagnostics
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"log/slog"
@@ -25,6 +26,10 @@ type ServerOptions struct {
 	Addr string
 	// Listener is used in place of Addr if it isn't nil; Run closes it.
 	Listener net.Listener
+	// Name is the service's name; empty: diagnostics.
+	Name string
+	// Agent tells who the agent is, for /status; nil: /status isn't served.
+	Agent func() Agent
 	// Board and Registry are what is shown.
 	Board    *Board
 	Registry *prometheus.Registry
@@ -34,9 +39,12 @@ type ServerOptions struct {
 	Pprof bool
 }
 
-// Server answers /livez, /readyz, /metrics. It satisfies service.Service.
+// Server answers /livez, /readyz, /metrics and /status. It satisfies
+// service.Service.
 type Server struct {
 	options ServerOptions
+	// bound is a listener that Run hasn't taken yet.
+	bound net.Listener
 }
 
 // NewServer returns a server; nothing is bound before Run.
@@ -44,8 +52,28 @@ func NewServer(options ServerOptions) *Server {
 	return &Server{options: options}
 }
 
-// Name returns "diagnostics".
-func (s *Server) Name() string { return "diagnostics" }
+// Name returns "diagnostics", or what the options say.
+func (s *Server) Name() string { return cmp.Or(s.options.Name, "diagnostics") }
+
+// Bind listens before Run does, so that whoever is told that the agent is ready
+// finds it answering. If it fails, Run tries again. It isn't for concurrent use
+// with Run.
+func (s *Server) Bind(ctx context.Context) error {
+	listener, err := s.listen(ctx)
+	if err != nil {
+		return err
+	}
+	s.bound = listener
+	return nil
+}
+
+// Close gives back what Bind took, if Run has never been called.
+func (s *Server) Close() error {
+	if s.bound == nil {
+		return nil
+	}
+	return s.bound.Close()
+}
 
 // Run serves until ctx is cancelled, and then ends what is open within two
 // seconds. A busy or impossible address is a failure.Configuration.
@@ -78,6 +106,11 @@ func (s *Server) Run(ctx context.Context) error {
 }
 
 func (s *Server) listen(ctx context.Context) (net.Listener, error) {
+	if s.bound != nil {
+		bound := s.bound
+		s.bound = nil
+		return bound, nil
+	}
 	if s.options.Listener != nil {
 		return s.options.Listener, nil
 	}

@@ -47,6 +47,19 @@ type Status struct {
 	// that comes and goes can be found.
 	LastError           string `json:"last_error,omitempty"`
 	ConsecutiveFailures int    `json:"consecutive_failures"`
+	// LastHook is what the last run of its hooks came to; absent: none ran.
+	LastHook *HookStatus `json:"last_hook,omitempty"`
+	// Reports counts the reports so far.
+	Reports uint64 `json:"-"`
+}
+
+// HookStatus is what a run of a service's hooks came to.
+type HookStatus struct {
+	Time time.Time `json:"time"`
+	OK   bool      `json:"ok"`
+	// Message says which hook, or what it did.
+	Message string `json:"message,omitempty"`
+	Error   string `json:"error,omitempty"`
 }
 
 func optional(t time.Time) *time.Time {

@@ -21,7 +21,7 @@ import (
 const (
 	saidDoubt     = "A renewal was cut off before its reply was stored"
 	saidRecovered = "Recovered the identity that an interrupted run had received"
-	saidUnmoved   = "The cut-off renewal hadn't reached the cluster"
+	saidUnmoved   = "The cluster holds the generation that this host has"
 	saidLost      = "the reply to a renewal was lost"
 	saidRenewed   = "The identity was renewed."
 )

@@ -12,6 +12,7 @@ import (
 	"rollcall/cluster"
 	"rollcall/diagnostics"
 	"rollcall/failure"
+	"rollcall/internal/pulse"
 )
 
 // Joiner gets identities from the cluster.
@@ -49,6 +50,7 @@ type Options struct {
 type Keeper struct {
 	opts  Options
 	renew chan string
+	pulse pulse.Pulse
 
 	// The following belong to the goroutine that calls Run or Once.
 	stored   Stored
@@ -288,8 +290,17 @@ func (k *Keeper) next() time.Time {
 	return k.due
 }
 
+// stuckAfter is how long an attempt may take before Alive says that it hangs:
+// more than all the time limits of its calls together.
+const stuckAfter = 10 * time.Minute
+
+// Alive returns an error if an attempt hangs.
+func (k *Keeper) Alive() error { return k.pulse.Alive() }
+
 // attempt renews or joins, once, and reports. The caller logs the error.
 func (k *Keeper) attempt(ctx context.Context, reason string) error {
+	k.pulse.Work("getting an identity", stuckAfter)
+	defer k.pulse.Rest()
 	began, previous := time.Now(), k.Current()
 	creds, err := k.obtain(ctx)
 	if ctx.Err() != nil && err != nil {

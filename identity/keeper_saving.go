@@ -52,6 +52,8 @@ func (k *Keeper) saveLater() {
 
 // storeAgain is an attempt of its own to store, between two renewals.
 func (k *Keeper) storeAgain() {
+	k.pulse.Work("storing the identity", stuckAfter)
+	defer k.pulse.Rest()
 	err := k.saveAgain()
 	next, saveAt := k.times()
 	if err != nil {

@@ -258,6 +258,23 @@ func TestFirstJoin(t *testing.T) {
 	})
 }
 
+func TestHangIsTold(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		s := newStage(t)
+		hang := make(chan struct{})
+		s.opts.OnRenewed = func(*cluster.Credentials) { <-hang }
+		s.start()
+		s.pass(stuckAfter)
+		require.NoError(t, s.keeper.Alive(), "within the limit")
+		s.pass(time.Second)
+		require.EqualError(t, s.keeper.Alive(), "stuck for 10m1s while getting an identity")
+		close(hang)
+		s.pass(0)
+		require.NoError(t, s.keeper.Alive(), "waiting for the next renewal isn't hanging")
+		require.NoError(t, s.end())
+	})
+}
+
 func TestRestartRenewsNothingThatIsNotDue(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		s := newStage(t).holds(5, 10*time.Minute, time.Hour).start()

@@ -42,6 +42,10 @@ type Dependencies struct {
 	// DirectoryPath is the absolute path of the destination if that's a
 	// directory, else empty. Files that name other files need it.
 	DirectoryPath string
+	// StuckAfter is how long an attempt, or a call of AfterWrite, may take
+	// before Alive says that it hangs; zero: a minute more than an attempt gets
+	// before it's cancelled.
+	StuckAfter time.Duration
 	// AfterWrite is called after a set has changed, one call at a time, with
 	// the new set in place; may be nil. Renewing waits for it, so it must end
 	// in bounded time, and with ctx.
@@ -61,6 +65,9 @@ type Change struct {
 	DirectoryPath string
 	// Files are the names that were added, changed or removed, sorted.
 	Files []string
+	// Serial is the new certificate's serial number in hexadecimal, as openssl
+	// prints it.
+	Serial string
 	// NotAfter is when the new certificate ends.
 	NotAfter time.Time
 	// Reason says why the set was renewed.
@@ -74,6 +81,9 @@ func (d *Dependencies) complete() error {
 		return trace.Wrap(errors.New("an output needs an issuer, a destination, a reporter and a logger"))
 	case d.TTL <= 0:
 		return trace.Wrap(errors.New("an output needs a TTL"))
+	}
+	if d.StuckAfter == 0 {
+		d.StuckAfter = attemptTimeout + time.Minute
 	}
 	if d.Random == nil {
 		d.Random = rand.Float64

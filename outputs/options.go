@@ -2,7 +2,11 @@
 // It doesn't know where they go.
 package outputs
 
-import "time"
+import (
+	"time"
+
+	"rollcall/hooks"
+)
 
 // Type names as the configuration has them.
 const (
@@ -26,6 +30,11 @@ type CommonOptions struct {
 	// RenewalInterval overrides the agent's for this output. Whatever it says,
 	// a third of a certificate's life is left for retries.
 	RenewalInterval time.Duration `yaml:"renewal_interval,omitempty"`
+	// OnRenewal is what runs after the files have changed, in this order.
+	OnRenewal []hooks.Options `yaml:"on_renewal,omitempty"`
+	// HooksDir is a directory of programs that run after those of OnRenewal, in
+	// the order of their names.
+	HooksDir string `yaml:"hooks_dir,omitempty"`
 }
 
 // ApplicationOptions configure credentials for one application.

@@ -11,6 +11,7 @@ import (
 	"rollcall/destination"
 	"rollcall/diagnostics"
 	"rollcall/failure"
+	"rollcall/internal/pulse"
 )
 
 // attemptTimeout bounds one attempt, so that a hanging request can't stop an
@@ -34,6 +35,7 @@ type renewer struct {
 	deps   Dependencies
 	log    *slog.Logger
 	mail   *mailbox
+	pulse  pulse.Pulse
 
 	// What follows belongs to the goroutine in Run or Once.
 
@@ -67,6 +69,10 @@ func (r *renewer) RenewNow(reason string) { r.mail.put(request{reason: reason}) 
 // nothing else: it's for the news that the cluster can be reached again. It
 // doesn't block.
 func (r *renewer) RetryNow(reason string) { r.mail.put(request{reason: reason, onlyFailed: true}) }
+
+// Alive returns an error if an attempt hangs: a file system that doesn't answer
+// can't be cancelled.
+func (r *renewer) Alive() error { return r.pulse.Alive() }
 
 // Run renews the set whenever it's due until ctx is cancelled, and then
 // returns nil. It never gives up; failures are logged and reported.
@@ -141,8 +147,10 @@ func (r *renewer) inspect(ctx context.Context) (lifetime, string) {
 
 // attempt renews once, and logs, reports and schedules what comes next.
 func (r *renewer) attempt(ctx context.Context, reason string) error {
+	r.pulse.Work("renewing", r.deps.StuckAfter)
+	defer r.pulse.Rest()
 	began := time.Now()
-	notAfter, result, err := r.renew(ctx)
+	creds, result, err := r.renew(ctx)
 	took := time.Since(began)
 	if ctx.Err() != nil && err != nil {
 		// Stopping isn't a failure.
@@ -152,7 +160,7 @@ func (r *renewer) attempt(ctx context.Context, reason string) error {
 		r.failed(ctx, err, took)
 		return err
 	}
-	now := time.Now()
+	now, notAfter := time.Now(), creds.NotAfter()
 	r.current = lifetime{issued: now, notAfter: notAfter}
 	r.failures = 0
 	r.failedLog.worked()
@@ -161,21 +169,21 @@ func (r *renewer) attempt(ctx context.Context, reason string) error {
 		"not_after", notAfter, "next", r.next, "took", took.Round(time.Millisecond))
 	r.warnCapped(ctx, notAfter.Sub(began))
 	r.deps.Reporter.Report(diagnostics.Report{NotAfter: notAfter, Next: r.next, Took: took, Detail: "renewed: " + reason})
-	r.tell(ctx, result, reason)
+	r.tell(ctx, creds, result, reason)
 	return nil
 }
 
 // renew gets new credentials and puts them in place. The destination is
 // prepared first, so that nothing is issued that then has nowhere to go.
-func (r *renewer) renew(ctx context.Context) (time.Time, destination.Result, error) {
+func (r *renewer) renew(ctx context.Context) (*cluster.Credentials, destination.Result, error) {
 	ctx, cancel := context.WithTimeoutCause(ctx, attemptTimeout, failure.New(failure.Unreachable,
 		"nothing came of it within %s: the bot has no identity yet, or the cluster or the destination doesn't answer", attemptTimeout))
 	defer cancel()
-	fail := func(err error) (time.Time, destination.Result, error) {
+	fail := func(err error) (*cluster.Credentials, destination.Result, error) {
 		if ctx.Err() != nil {
 			err = context.Cause(ctx)
 		}
-		return time.Time{}, destination.Result{}, trace.Wrap(err)
+		return nil, destination.Result{}, trace.Wrap(err)
 	}
 	if err := r.deps.Destination.Prepare(ctx); err != nil {
 		return fail(err)
@@ -191,7 +199,7 @@ func (r *renewer) renew(ctx context.Context) (time.Time, destination.Result, err
 	if err != nil {
 		return fail(err)
 	}
-	return creds.NotAfter(), result, nil
+	return creds, result, nil
 }
 
 // failed notes a failure and sets when the next attempt is due.
@@ -216,14 +224,15 @@ func (r *renewer) warnCapped(ctx context.Context, life time.Duration) {
 }
 
 // tell calls AfterWrite if something changed.
-func (r *renewer) tell(ctx context.Context, result destination.Result, reason string) {
+func (r *renewer) tell(ctx context.Context, creds *cluster.Credentials, result destination.Result, reason string) {
 	if r.deps.AfterWrite == nil || !result.Changed {
 		return
 	}
+	r.pulse.Work("telling programs of the change", r.deps.StuckAfter)
 	r.deps.AfterWrite(ctx, Change{
 		Output: r.recipe.name, Type: r.recipe.kind,
 		Destination: r.deps.Destination.String(), DirectoryPath: r.deps.DirectoryPath,
-		Files: result.Files, NotAfter: r.current.notAfter, Reason: reason,
+		Files: result.Files, NotAfter: creds.NotAfter(), Serial: serial(creds.X509), Reason: reason,
 	})
 }
 

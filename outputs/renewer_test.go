@@ -58,9 +58,17 @@ func TestRenewsEachInterval(t *testing.T) {
 		require.WithinDuration(t, began.Add(80*time.Minute), last.Next, time.Second)
 		require.Equal(t, Change{
 			Output: "application-grafana", Type: "application", Destination: "test memory",
-			Files: r.told()[0].Files, NotAfter: r.told()[0].NotAfter, Reason: "nothing is there yet",
+			Files: r.told()[0].Files, NotAfter: r.told()[0].NotAfter, Serial: r.told()[0].Serial, Reason: "nothing is there yet",
 		}, r.told()[0])
 		require.Contains(t, r.told()[0].Files, "tlscert")
+		require.NotEqual(t, r.told()[0].Serial, r.told()[3].Serial)
+
+		// What is told of the set in place is what was told of its change.
+		current, err := Current(t.Context(), append((&ApplicationOptions{}).Files(), "no-such-file"), r)
+		require.NoError(t, err)
+		require.Equal(t, r.told()[3].Serial, current.Serial)
+		require.WithinDuration(t, r.told()[3].NotAfter, current.NotAfter, time.Second)
+		require.ElementsMatch(t, (&ApplicationOptions{}).Files(), current.Files)
 		require.Equal(t, "due", r.told()[3].Reason)
 	})
 }
@@ -361,6 +369,27 @@ func TestFailedWriteIsRetriedAndTellsNobody(t *testing.T) {
 		r.with(func() { r.full = nil })
 		pass(time.Minute)
 		require.Len(t, r.told(), 1)
+		stop()
+	})
+}
+
+// TestHangIsTold: a destination that doesn't come back can't be cancelled.
+func TestHangIsTold(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		r := newRig(t)
+		hang := make(chan struct{})
+		deps := r.dependencies()
+		deps.AfterWrite = func(context.Context, Change) { <-hang }
+		out, err := NewApplication(ApplicationOptions{AppName: "grafana"}, deps)
+		require.NoError(t, err)
+		stop := running(t, out)
+		pass(attemptTimeout + time.Minute)
+		require.NoError(t, out.Alive(), "within the limit")
+		pass(time.Second)
+		require.EqualError(t, out.Alive(), "stuck for 6m1s while telling programs of the change")
+		close(hang)
+		pass(0)
+		require.NoError(t, out.Alive(), "waiting for the next renewal isn't hanging")
 		stop()
 	})
 }

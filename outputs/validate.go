@@ -3,6 +3,7 @@ package outputs
 import (
 	"errors"
 	"fmt"
+	"path/filepath"
 	"slices"
 	"strings"
 	"time"
@@ -24,7 +25,22 @@ func (o *CommonOptions) Validate() error {
 			all = append(all, failure.Field(field, "%q is there twice; name each role once", role))
 		}
 	}
+	all = append(all, o.validateHooks()...)
 	return errors.Join(all...)
+}
+
+func (o *CommonOptions) validateHooks() []error {
+	var all []error
+	for i := range o.OnRenewal {
+		err := o.OnRenewal[i].Validate()
+		for _, field := range failure.Fields(err) {
+			all = append(all, failure.Field(fmt.Sprintf("on_renewal[%d].%s", i, field.Field), "%s", field.Message))
+		}
+	}
+	if o.HooksDir != "" && !filepath.IsAbs(o.HooksDir) {
+		all = append(all, failure.Field("hooks_dir", "is %q: give an absolute path", o.HooksDir))
+	}
+	return all
 }
 
 // ttl returns the output's own TTL, or the agent's.

@@ -17,6 +17,10 @@ needs() {
 		openssl   openssl         reading the written certificates as a user would
 		getfacl   acl             the ACLs on written files
 		setfacl   acl             the ACLs on written files
+		systemd-analyze systemd           checking the unit file
+		systemd-nspawn  systemd-container a real systemd as PID 1
+		debootstrap     debootstrap       the root file system for it
+		nsenter         util-linux        running programs beside it
 		mkfs.vfat dosfstools      a file system without ACLs
 	LIST
 }
@@ -32,9 +36,9 @@ packages() {
 table() {
 	needs | while read -r program package purpose; do
 		if path=$(command -v "$program"); then
-			printf '  %-10s %-15s %s\n' "$program" there "$path"
+			printf '  %-15s %-17s %s\n' "$program" there "$path"
 		else
-			printf '  %-10s %-15s %s: %s\n' "$program" missing "package $package" "$purpose"
+			printf '  %-15s %-17s %s: %s\n' "$program" missing "package $package" "$purpose"
 		fi
 	done
 }

@@ -150,8 +150,9 @@ func (h *Host) renew(m *member, reason string) {
 	})
 }
 
-// Alive returns nil while Run takes care of every service: each is running or
-// waits for its restart. It's what the watchdog asks.
+// Alive returns nil while Run takes care of every service: each is running, and
+// doesn't hang as far as it can tell (see Prober), or waits for its restart.
+// It's what the watchdog asks.
 func (h *Host) Alive() error {
 	h.mu.Lock()
 	defer h.mu.Unlock()
@@ -161,6 +162,13 @@ func (h *Host) Alive() error {
 	for _, m := range h.members {
 		if closed(m.ended) && !closed(h.done) {
 			return failure.New(failure.Other, "%s isn't looked after any more", m.Name())
+		}
+		prober, ok := m.Service.(Prober)
+		if !ok || closed(h.done) {
+			continue
+		}
+		if err := prober.Alive(); err != nil {
+			return failure.Wrap(failure.Other, err, "%s is %s", m.Name(), err)
 		}
 	}
 	return nil

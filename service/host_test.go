@@ -326,3 +326,33 @@ func TestAlive(t *testing.T) {
 		require.Error(t, r.Alive(), "after Run")
 	})
 }
+
+// probed is a service that can tell that it hangs.
+type probed struct {
+	Service
+	stuck atomic.Bool
+}
+
+func (p *probed) Alive() error {
+	if p.stuck.Load() {
+		return errors.New("stuck for 6m0s while renewing")
+	}
+	return nil
+}
+
+func TestAliveAsksTheServices(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		r := newRig(slog.LevelInfo)
+		app := &probed{Service: patient("app")}
+		require.NoError(t, r.Add(patient("other")))
+		require.NoError(t, r.Add(app))
+		stop := r.start(t)
+		synctest.Wait()
+		require.NoError(t, r.Alive())
+		app.stuck.Store(true)
+		require.EqualError(t, r.Alive(), "app is stuck for 6m0s while renewing")
+		app.stuck.Store(false)
+		require.NoError(t, r.Alive())
+		require.NoError(t, stop())
+	})
+}

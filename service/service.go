@@ -31,6 +31,13 @@ type Renewer interface {
 	RenewNow(reason string)
 }
 
+// Prober is a Service that can tell whether its loop still turns. Alive returns
+// an error if it hangs in something that should have ended; it doesn't block
+// and is safe for concurrent use with Run.
+type Prober interface {
+	Alive() error
+}
+
 // Func makes a Service of a function, for what has no state of its own (the
 // watchdog's beat, a signal loop).
 func Func(name string, run func(ctx context.Context) error) Service {

@@ -1,4 +1,5 @@
-// Package systemd knows the protocols between a service and systemd: readiness
-// and watchdog messages, and the credentials directory. It doesn't know what
-// the agent does. Outside systemd everything here is inert.
+// Package systemd knows the unit file, and the protocols between a service and
+// systemd: readiness and watchdog messages, the credentials directory, and
+// sockets that are passed. It doesn't know what the agent does. Outside systemd
+// everything here is inert.
 package systemd

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"log/slog"
 	"math/rand/v2"
+	"os/signal"
 	"path/filepath"
 	"sync"
 	"time"
@@ -16,6 +17,7 @@ import (
 	"rollcall/destination"
 	"rollcall/diagnostics"
 	"rollcall/failure"
+	"rollcall/hooks"
 	"rollcall/identity"
 	"rollcall/internal/footprint"
 	"rollcall/internal/version"
@@ -36,7 +38,10 @@ type agent struct {
 	store    identity.Store
 	notifier *systemd.Notifier
 	outputs  []output
-	closers  []func()
+	// hookMetrics are shared by the hooks of all outputs.
+	hookMetrics *hooks.Metrics
+	closers     []func()
+	began       time.Time
 
 	// rotated is when the last rotation step was followed; it belongs to the
 	// follower's goroutine.
@@ -73,6 +78,9 @@ func newAgent(cfg *config.Config, log *slog.Logger, env environment) (*agent, er
 		log:      log,
 		board:    diagnostics.NewBoard(time.Now),
 		notifier: systemd.NewNotifier(env.Getenv, log),
+		began:    time.Now(),
+
+		hookMetrics: hooks.NewMetrics(),
 	}
 	a.host = service.NewHost(log, func(name string) diagnostics.Reporter { return a.board.Reporter(name, "") })
 	if err := a.build(env); err != nil {
@@ -96,14 +104,14 @@ func (a *agent) build(env environment) error {
 	a.issuer = cluster.NewIssuer(a.bot, a.keeper, opts, a.log)
 	a.closers = append(a.closers, a.issuer.Close)
 	for _, out := range a.cfg.Outputs {
-		if err := a.addOutput(out); err != nil {
+		if err := a.addOutput(out, env); err != nil {
 			return trace.Wrap(err, "output %s", out.Name)
 		}
 	}
 	if a.cfg.Oneshot {
 		return nil
 	}
-	return trace.Wrap(a.addBackground())
+	return trace.Wrap(a.addBackground(env))
 }
 
 // openStore opens the bot's own storage, and takes over what the official agent
@@ -163,11 +171,12 @@ func (a *agent) retryOutputs() {
 	}
 }
 
-func (a *agent) addOutput(out config.Output) error {
+func (a *agent) addOutput(out config.Output, env environment) error {
 	place, err := a.place(out.Destination)
 	if err != nil {
 		return trace.Wrap(err)
 	}
+	place = stickable(place)
 	deps := outputs.Dependencies{
 		Issuer:      a.issuer,
 		Destination: place,
@@ -175,16 +184,22 @@ func (a *agent) addOutput(out config.Output) error {
 		Log:         a.log,
 		TTL:         a.cfg.CredentialTTL,
 		Interval:    a.cfg.RenewalInterval,
+		StuckAfter:  stuckAfter,
 	}
 	if out.Destination.Directory != nil {
 		if deps.DirectoryPath, err = filepath.Abs(out.Destination.Directory.Path); err != nil {
 			return trace.Wrap(err)
 		}
 	}
+	runner, err := a.addHooks(out, env, &deps)
+	if err != nil {
+		return trace.Wrap(err)
+	}
 	built, err := buildOutput(out.Options, deps)
 	if err != nil {
 		return trace.Wrap(err)
 	}
+	built = hooked(built, runner)
 	a.outputs = append(a.outputs, built)
 	return trace.Wrap(a.host.Add(built))
 }
@@ -227,7 +242,7 @@ func (a *agent) place(d config.Destination) (destination.Destination, error) {
 }
 
 // addBackground adds what only a long-running agent has.
-func (a *agent) addBackground() error {
+func (a *agent) addBackground(env environment) error {
 	follower := identity.NewFollower(a.bot, a.keeper, identity.Listeners{
 		Changed: a.followRotation,
 		Same:    a.refreshStale,
@@ -242,18 +257,7 @@ func (a *agent) addBackground() error {
 			return trace.Wrap(err)
 		}
 	}
-	if a.cfg.DiagAddr == "" {
-		return nil
-	}
-	build := version.Read()
-	server := diagnostics.NewServer(diagnostics.ServerOptions{
-		Addr:     a.cfg.DiagAddr,
-		Board:    a.board,
-		Registry: diagnostics.NewRegistry(a.board, diagnostics.Build{Version: build.Version, Commit: build.Commit, GoVersion: build.Go}),
-		Log:      a.log,
-		Pprof:    a.cfg.Debug,
-	})
-	return trace.Wrap(a.host.Add(server, service.Unreported))
+	return trace.Wrap(a.addListeners(env))
 }
 
 // rotationWait bounds the wait for a new identity after a rotation step. The
@@ -305,13 +309,12 @@ func (a *agent) run(ctx context.Context) error {
 	a.fail = cancel
 	var background sync.WaitGroup
 	signals := takeRenewSignals()
-	background.Go(func() { renewOnSignal(ctx, signals, a.host.RenewAll) })
+	defer signal.Stop(signals)
+	background.Go(func() { a.converse(ctx, signals) })
 	background.Go(func() { a.notifier.Run(ctx, a.host.Alive) })
 	background.Go(func() { footprint.Release(ctx) })
-	a.notifier.Ready("running")
 
 	err := a.host.Run(ctx)
-	a.notifier.Stopping()
 	cancel(nil) // a no-op if ctx has ended, which is what ends Run
 	background.Wait()
 	var fatal *fatalError

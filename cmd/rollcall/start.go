@@ -188,19 +188,6 @@ func takeRenewSignals() chan os.Signal {
 	return signals
 }
 
-// renewOnSignal renews everything on each of the signals until ctx ends.
-func renewOnSignal(ctx context.Context, signals chan os.Signal, renew func(reason string)) {
-	defer signal.Stop(signals)
-	for {
-		select {
-		case <-ctx.Done():
-			return
-		case s := <-signals:
-			renew("signal " + s.String())
-		}
-	}
-}
-
 // hostname is for the heartbeat; a host without a name is no reason to fail.
 func hostname() string {
 	name, err := os.Hostname()

@@ -19,7 +19,8 @@ func newValidateCommand(env environment, g *globals) *cobra.Command {
 each with file:line:column and, for a slip of the pen, what was probably meant.
 
 It doesn't touch the network, and of the disk it reads that one file: a path
-that the file names need not exist.
+that the file names need not exist. What a valid file needs beside it, such as
+the rights of a hook, it says as a note.
 
 Exit codes: 0 the file is valid; 1 it isn't.`,
 		Example: `  # Before a restart
@@ -58,6 +59,9 @@ func validateText(env environment, path string) error {
 		return err
 	}
 	fmt.Fprintf(env.Stdout, "%s is valid: %s, storage %s\n", path, countOutputs(len(cfg.Outputs)), cfg.Storage)
+	for _, note := range cfg.Notes() {
+		fmt.Fprintf(env.Stdout, "note: %s\n", note)
+	}
 	return nil
 }
 
@@ -74,6 +78,7 @@ type verdict struct {
 	Valid   bool            `json:"valid"`
 	Outputs []verdictOutput `json:"outputs,omitempty"`
 	Storage string          `json:"storage,omitempty"`
+	Notes   []config.Note   `json:"notes,omitempty"`
 	Errors  []*config.Error `json:"errors,omitempty"`
 }
 
@@ -89,7 +94,7 @@ func validateJSON(env environment, path string) error {
 	if err != nil {
 		v.Errors = errorsOf(path, err)
 	} else {
-		v.Storage = cfg.Storage.String()
+		v.Storage, v.Notes = cfg.Storage.String(), cfg.Notes()
 		for _, out := range cfg.Outputs {
 			v.Outputs = append(v.Outputs, verdictOutput{out.Name, out.Type, out.Destination.String()})
 		}

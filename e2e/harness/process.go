@@ -40,6 +40,8 @@ type Command struct {
 	// onOrphaned is the signal that the program gets when this process dies;
 	// 0: SIGKILL.
 	onOrphaned syscall.Signal
+	// beforeKill ends what would outlive the program; nil: nothing does.
+	beforeKill func(pid int)
 }
 
 // Result is how a process ended and what it used.
@@ -65,6 +67,7 @@ type Process struct {
 	Stdout, Stderr *Output
 
 	name   string
+	before func(pid int)
 	cmd    *exec.Cmd
 	done   chan struct{}
 	result Result
@@ -95,6 +98,7 @@ func (s *Suite) Start(t T, c Command) *Process {
 func (s *Suite) start(c Command, home string) (*Process, error) {
 	p := &Process{
 		name:   filepath.Base(c.Path),
+		before: c.beforeKill,
 		Stdout: newOutput(), Stderr: newOutput(),
 		done: make(chan struct{}),
 	}
@@ -245,6 +249,9 @@ func (p *Process) Kill() Result {
 
 func (p *Process) kill() {
 	if p.Running() {
+		if p.before != nil {
+			p.before(p.PID)
+		}
 		_ = syscall.Kill(-p.PID, syscall.SIGKILL)
 	}
 }

@@ -27,12 +27,15 @@ type Binaries struct {
 	// Rollcall is the agent under test: the release binary that `make build`
 	// makes.
 	Rollcall string
+	// Stuck is the agent under test, but for a signal that makes it hang: on
+	// request only.
+	Stuck string
 	// Measure runs a command and tells what it used (cmd/measure).
 	Measure string
 }
 
 // All builds the binaries with the names given (cluster, tbot, rollcall,
-// measure, and on request demo and bench; none: all that the tests need). Go's
+// measure, and on request rollcall-stuck, demo and bench; none: all that the tests need). Go's
 // own cache decides what has to be done. Only one process builds at a time.
 // What takes long is told to out. The working directory must be inside the
 // repository.
@@ -72,6 +75,7 @@ func binariesIn(bin, release string) Binaries {
 		Cluster:  filepath.Join(bin, "cluster"),
 		Tbot:     filepath.Join(bin, "tbot"),
 		Rollcall: filepath.Join(release, "rollcall"),
+		Stuck:    filepath.Join(bin, "rollcall-stuck"),
 		Measure:  filepath.Join(bin, "measure"),
 	}
 }
@@ -105,6 +109,10 @@ func targets(e2e, bin string) []target {
 			name: "rollcall", what: "rollcall (a minute or two the first time)", dir: filepath.Dir(e2e), tests: true,
 			// As a release is built, by the one recipe for that.
 			command: []string{"make", "-s", "build", "BUILD_ARGS=-v"},
+		},
+		{
+			name: "rollcall-stuck", what: "rollcall with a loop that hangs", dir: filepath.Dir(e2e),
+			command: []string{"make", "-s", "build", "BUILD_ARGS=-v", "TAGS=rollcall_stuck", "OUT=" + filepath.Join(bin, "rollcall-stuck")},
 		},
 		module("tbot", "github.com/gravitational/teleport/tool/tbot", "the official tbot (about 3 minutes the first time)"),
 		module("cluster", "./cmd/cluster", "the Teleport cluster (about 7 minutes the first time)"),

@@ -1,0 +1,203 @@
+package main
+
+import (
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"os/user"
+	"path/filepath"
+	"strings"
+
+	"github.com/spf13/cobra"
+
+	"rollcall/config"
+	"rollcall/failure"
+	"rollcall/systemd"
+)
+
+func newInstallCommand(env environment, g *globals) *cobra.Command {
+	cmd := &cobra.Command{
+		Use:   "install",
+		Short: "Install the agent as a service",
+		Example: `  rollcall install systemd
+  sudo rollcall install systemd --write`,
+		Args: knownCommand,
+		RunE: func(cmd *cobra.Command, _ []string) error { return cmd.Help() },
+	}
+	cmd.AddCommand(newInstallSystemdCommand(env, g))
+	return cmd
+}
+
+func newInstallSystemdCommand(env environment, g *globals) *cobra.Command {
+	i := installation{env: env}
+	var user, group, tokenFile string
+	defaults := systemd.DefaultUnit()
+	cmd := &cobra.Command{
+		Use:   "systemd",
+		Short: "Print or write a systemd unit",
+		Long: `systemd prints a unit for the configuration: a sandbox that leaves open what the
+storage and the outputs need and nothing else, readiness, a watchdog, and the
+join token as a credential (token: credential:token), which no other program
+and no environment sees.
+
+It only prints, and says what it would do. With --write it writes the unit to
+/etc/systemd/system, makes the user if there is none of that name, and has
+systemd read the unit. It starts nothing. A unit that is there and differs is
+left alone, but with --force.`,
+		Example: `  # Look at it first
+  rollcall install systemd
+
+  # Install, start, and look
+  sudo rollcall install systemd --write
+  sudo systemctl enable --now rollcall
+  systemctl status rollcall && sudo rollcall status
+
+  # A second agent
+  sudo rollcall install systemd -c /etc/grafana-bot.yaml --name grafana-bot \
+      --user grafana-bot --token-file /etc/grafana-bot.token --write`,
+		Args: noArguments,
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			i.unit.User, i.unit.Group = user, groupOf(user, group)
+			if err := i.fill(g, tokenFile); err != nil {
+				return err
+			}
+			return i.run()
+		},
+	}
+	flags := cmd.Flags()
+	flags.BoolVar(&i.write, "write", false, "write the unit in place of printing it")
+	flags.BoolVar(&i.force, "force", false, "overwrite a unit that differs")
+	flags.StringVar(&i.unit.Name, "name", defaults.Name, "`name` of the unit, without .service")
+	flags.StringVar(&user, "user", defaults.User, "`user` that the agent runs as")
+	flags.StringVar(&group, "group", "", "its `group` (default: the user's own)")
+	flags.StringVar(&i.unit.Binary, "binary", "", "`path` of the program (default: this one)")
+	flags.StringVar(&tokenFile, "token-file", "", "`file` that systemd loads the join token from, if the configuration says credential:NAME (default /etc/rollcall.NAME)")
+	flags.StringVar(&i.root, "root", "", "write below this `directory`, for building an image; nothing is run then")
+	flags.Bool("anonymous-telemetry", false, "the official agent's; there is no telemetry here")
+	_ = flags.MarkHidden("anonymous-telemetry")
+	return cmd
+}
+
+// groupOf is the group that was given, or the user's own.
+func groupOf(name, group string) string {
+	if group != "" {
+		return group
+	}
+	if account, err := user.Lookup(name); err == nil {
+		if own, err := user.LookupGroupId(account.Gid); err == nil {
+			return own.Name
+		}
+	}
+	return name
+}
+
+// installation is what `install systemd` does, or would do.
+type installation struct {
+	env          environment
+	unit         systemd.UnitOptions
+	root         string
+	write, force bool
+	notes        []string
+}
+
+// fill takes from the configuration what the unit needs.
+func (i *installation) fill(g *globals, tokenFile string) error {
+	defaults := systemd.DefaultUnit()
+	path, err := filepath.Abs(g.path(i.env, false))
+	if err != nil {
+		return err
+	}
+	i.unit.Config = path
+	if i.unit.Binary == "" {
+		if i.unit.Binary, err = os.Executable(); err != nil {
+			return failure.Wrap(failure.Configuration, err, "the path of this program is unknown: give it with --binary")
+		}
+	}
+	cfg, err := config.Load(path)
+	switch {
+	case err == nil:
+		i.fromConfig(cfg)
+	case errors.Is(err, fs.ErrNotExist) && path == config.DefaultPath:
+		i.unit.Storage, i.unit.Destinations, i.unit.Credential = defaults.Storage, defaults.Destinations, defaults.Credential
+		i.notes = append(i.notes, fmt.Sprintf("%s doesn't exist: the unit is for storage %s, an output in %s and token: credential:%s. Make the file with `rollcall configure`, and run this again if it differs.",
+			path, defaults.Storage, strings.Join(defaults.Destinations, ", "), defaults.Credential))
+	default:
+		return err
+	}
+	if i.unit.Credential != "" {
+		if tokenFile == "" {
+			tokenFile = "/etc/rollcall." + i.unit.Credential
+		}
+		i.unit.TokenFile = tokenFile
+	}
+	return i.unit.Validate()
+}
+
+func (i *installation) fromConfig(cfg *config.Config) {
+	if cfg.Storage.Directory != nil {
+		i.unit.Storage = cfg.Storage.Directory.Path
+	}
+	for _, out := range cfg.Outputs {
+		if d := out.Destination.Directory; d != nil {
+			i.unit.Destinations = append(i.unit.Destinations, d.Path)
+			i.noteMissing(d.Path)
+		}
+	}
+	token := cfg.Onboarding.Token
+	if name, ok := strings.CutPrefix(token, "credential:"); ok {
+		i.unit.Credential = name
+	} else if filepath.IsAbs(token) {
+		i.notes = append(i.notes, fmt.Sprintf("the user %s must be able to read the token in %s; with token: credential:token only root needs to.", i.unit.User, token))
+	}
+	info, err := os.Stat(cfg.File)
+	if err == nil && info.Mode().Perm()&0o044 == 0 && i.unit.User != "root" {
+		i.notes = append(i.notes, fmt.Sprintf("%s can be read by its owner alone: if that isn't %s, chgrp %s it and chmod 0640.", cfg.File, i.unit.User, i.unit.Group))
+	}
+}
+
+// noteMissing tells of a directory that the sandboxed agent couldn't make.
+func (i *installation) noteMissing(path string) {
+	if _, err := os.Stat(path); errors.Is(err, fs.ErrNotExist) {
+		i.notes = append(i.notes, fmt.Sprintf("%s doesn't exist, and the unit's sandbox keeps the agent from making it: run `rollcall init`, or make it for the user %s.", path, i.unit.User))
+	}
+}
+
+// run prints the unit, or installs it.
+func (i *installation) run() error {
+	steps, err := i.plan()
+	if err != nil {
+		return err
+	}
+	if !i.write {
+		fmt.Fprint(i.env.Stdout, i.unit.Text())
+		fmt.Fprintln(i.env.Stderr, "Nothing was changed. With --write, this would be done:")
+		for _, step := range steps {
+			fmt.Fprintln(i.env.Stderr, "  "+step.would)
+		}
+		i.printNotes()
+		return nil
+	}
+	for _, step := range steps {
+		if step.do == nil {
+			return failure.New(failure.Configuration, "%s", step.would)
+		}
+	}
+	for _, step := range steps {
+		if err := step.do(); err != nil {
+			return err
+		}
+		fmt.Fprintln(i.env.Stdout, step.done)
+	}
+	i.printNotes()
+	if i.root == "" {
+		fmt.Fprintf(i.env.Stderr, "Next: systemctl enable --now %s\n", i.unit.Name)
+	}
+	return nil
+}
+
+func (i *installation) printNotes() {
+	for _, note := range i.notes {
+		fmt.Fprintln(i.env.Stderr, "Note:", note)
+	}
+}

@@ -1,0 +1,106 @@
+package main
+
+import (
+	"os"
+	"path/filepath"
+	"testing"
+
+	"github.com/stretchr/testify/require"
+
+	"rollcall/systemd"
+)
+
+const systemdConfig = `version: v2
+proxy_server: teleport.example.com:443
+onboarding: {join_method: token, token: 'credential:join'}
+storage: {type: directory, path: /var/lib/bot}
+outputs:
+  - {type: application, app_name: grafana, destination: {type: directory, path: /nonexistent/grafana}}
+  - {type: identity, destination: {type: memory}}
+`
+
+func TestInstallPrintsTheUnitInTheRepository(t *testing.T) {
+	if _, err := os.Stat("/etc/rollcall.yaml"); err == nil {
+		t.Skip("this host has an /etc/rollcall.yaml, which is read")
+	}
+	code, stdout, stderr := runLine(t, nil, "install", "systemd", "--binary=/usr/local/bin/rollcall")
+	require.Zero(t, code, stderr)
+	require.Equal(t, systemd.DefaultUnit().Text(), stdout)
+	require.Contains(t, stderr, "Nothing was changed.")
+	require.Contains(t, stderr, "/etc/systemd/system/rollcall.service")
+	require.Contains(t, stderr, "run systemctl daemon-reload")
+}
+
+func TestInstallReadsTheConfiguration(t *testing.T) {
+	file := configFile(t, systemdConfig)
+	code, stdout, stderr := runLine(t, nil, "install", "systemd", "-c", file, "--name=bot", "--user=nobody", "--group=daemon", "--token-file=/etc/join")
+	require.Zero(t, code, stderr)
+	require.Contains(t, stdout, "\nUser=nobody\nGroup=daemon\n")
+	require.Contains(t, stdout, "start -c "+file+"\n")
+	require.Contains(t, stdout, "\nStateDirectory=bot\n")
+	require.Contains(t, stdout, "\nRuntimeDirectory=bot\n")
+	require.Contains(t, stdout, "\nReadWritePaths=-/nonexistent/grafana\n")
+	require.Contains(t, stdout, "\nLoadCredential=join:/etc/join\nSetCredential=join:unset\n")
+	require.Contains(t, stderr, "/nonexistent/grafana doesn't exist")
+	require.NotContains(t, stderr, "sysusers", "the user is there")
+}
+
+func TestInstallWrites(t *testing.T) {
+	file, root := configFile(t, systemdConfig), t.TempDir()
+	install := func(more ...string) (int, string, string) {
+		return runLine(t, nil, append([]string{"install", "systemd", "-c", file, "--root", root, "--user=bot", "--group=bots"}, more...)...)
+	}
+	unit := filepath.Join(root, "etc/systemd/system/rollcall.service")
+
+	code, stdout, stderr := install()
+	require.Zero(t, code, stderr)
+	require.NoFileExists(t, unit, "it only prints")
+
+	code, stdout, stderr = install("--write")
+	require.Zero(t, code, stderr)
+	require.Contains(t, stdout, "Wrote "+unit)
+	text, err := os.ReadFile(unit)
+	require.NoError(t, err)
+	require.Contains(t, string(text), "\nUser=bot\nGroup=bots\n")
+	info, err := os.Stat(unit)
+	require.NoError(t, err)
+	require.EqualValues(t, 0o644, info.Mode())
+	users, err := os.ReadFile(filepath.Join(root, "etc/sysusers.d/rollcall.conf"))
+	require.NoError(t, err)
+	require.Contains(t, string(users), "u bot - \"rollcall agent\" /nonexistent -\ng bots -\nm bot bots\n")
+
+	code, stdout, _ = install("--write")
+	require.Zero(t, code)
+	require.Contains(t, stdout, unit+" is as it should be")
+
+	require.NoError(t, os.WriteFile(unit, []byte("mine"), 0o644))
+	code, _, stderr = install("--write")
+	require.Equal(t, exitConfiguration, code)
+	require.Contains(t, stderr, "is there and differs")
+	text, err = os.ReadFile(unit)
+	require.NoError(t, err)
+	require.Equal(t, "mine", string(text))
+
+	code, stdout, _ = install("--write", "--force")
+	require.Zero(t, code)
+	require.Contains(t, stdout, "Wrote "+unit)
+	leftovers, err := filepath.Glob(filepath.Join(filepath.Dir(unit), ".*"))
+	require.NoError(t, err)
+	require.Empty(t, leftovers)
+}
+
+func TestInstallRefusals(t *testing.T) {
+	file := configFile(t, systemdConfig)
+	for want, args := range map[string][]string{
+		"can't be named":            {"-c", file, "--name=../x"},
+		"isn't the name of a user":  {"-c", file, "--user=a b"},
+		"doesn't exist":             {"-c", "/nonexistent.yaml"},
+		"unknown flag --wirte":      {"--wirte"},
+		"can't be loaded by system": {"-c", file, "--token-file=/a:b"},
+	} {
+		code, stdout, stderr := runLine(t, nil, append([]string{"install", "systemd"}, args...)...)
+		require.Equal(t, exitConfiguration, code)
+		require.Empty(t, stdout)
+		require.Contains(t, stderr, want)
+	}
+}

@@ -1,0 +1,78 @@
+package hooks
+
+import (
+	"context"
+	"time"
+
+	"rollcall/failure"
+)
+
+// task is one thing to do after a change: an item of on_renewal, or a program
+// of the hooks directory.
+type task struct {
+	label   string
+	options Options
+	// guarded programs are looked at before each run: nobody else may have
+	// been able to change them.
+	guarded bool
+}
+
+// Result is what one hook came to.
+type Result struct {
+	// Hook names the hook: "exec /usr/local/bin/notify".
+	Hook string
+	// Err is nil if it worked.
+	Err error
+	// Output is what a program printed, line by line, cut short.
+	Output []string
+	// Took is how long it took.
+	Took time.Duration
+}
+
+// do runs one task within its timeout.
+func (r *Runner) do(ctx context.Context, t task, change Change) Result {
+	ctx, cancel := context.WithTimeoutCause(ctx, t.options.Timeout, errTimeout)
+	defer cancel()
+	began := time.Now()
+	output, err := r.perform(ctx, t, change)
+	return Result{Hook: t.label, Err: err, Output: output, Took: time.Since(began)}
+}
+
+func (r *Runner) perform(ctx context.Context, t task, change Change) ([]string, error) {
+	o := t.options
+	switch {
+	case len(o.Exec) > 0:
+		return r.start(ctx, t, change)
+	case o.Signal != "" && o.PIDFile != "":
+		return nil, signalByFile(o.PIDFile, o.number())
+	case o.Signal != "":
+		return nil, signalUnit(ctx, r.pids, o.Unit, o.number())
+	case o.ReloadUnit != "":
+		return nil, r.jobs.job(ctx, reload, o.ReloadUnit)
+	case o.RestartUnit != "":
+		return nil, r.jobs.job(ctx, restart, o.RestartUnit)
+	default:
+		return nil, failure.New(failure.Configuration, "the hook does nothing")
+	}
+}
+
+func (r *Runner) start(ctx context.Context, t task, change Change) ([]string, error) {
+	p := program{argv: t.options.Exec}
+	if t.guarded {
+		path, err := trusted(p.argv[0])
+		if err != nil {
+			return nil, err
+		}
+		p.argv = []string{path}
+	}
+	home := ""
+	if t.options.User != "" {
+		who, err := lookUp(t.options.User)
+		if err != nil {
+			return nil, err
+		}
+		p.as, home = who.credential, who.home
+	}
+	p.env = environment(change, r.options.Getenv, home)
+	return p.run(ctx)
+}
