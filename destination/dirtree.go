@@ -65,13 +65,13 @@ func (d *Dir) place(temp, name string) error {
 }
 
 // removeTree removes a file, a link, or a directory with what is in it. It
-// follows nothing.
+// follows nothing, and removes nothing that is mounted below.
 func (d *Dir) removeTree(name string) error {
 	err := d.Remove(name)
 	if !errors.Is(err, unix.EISDIR) && !errors.Is(err, unix.EPERM) {
 		return err
 	}
-	sub, err := d.sub(name)
+	sub, err := d.subOnMount(name)
 	if err != nil {
 		return err
 	}
@@ -86,6 +86,24 @@ func (d *Dir) removeTree(name string) error {
 		}
 	}
 	return d.rmdir(name)
+}
+
+// subOnMount is sub, and refuses what is mounted there (EXDEV). Without openat2 it
+// can't tell.
+func (d *Dir) subOnMount(name string) (*Dir, error) {
+	how := &unix.OpenHow{Flags: dirFlags | unix.O_NOFOLLOW, Resolve: unix.RESOLVE_NO_XDEV}
+	for {
+		fd, err := unix.Openat2(d.fd, name, how)
+		switch {
+		case errors.Is(err, unix.EINTR), errors.Is(err, unix.EAGAIN):
+			continue
+		case errors.Is(err, unix.ENOSYS), errors.Is(err, unix.EPERM):
+			return d.sub(name)
+		case err != nil:
+			return nil, d.fail("open", name, err)
+		}
+		return &Dir{fd: fd, path: d.join(name), perms: d.perms, hook: d.hook}, nil
+	}
 }
 
 func (d *Dir) rmdir(name string) error {

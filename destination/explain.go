@@ -34,6 +34,9 @@ func explain(err error, path string) error {
 	case full:
 		return failure.Wrap(failure.Transient, err,
 			"there's no space (or quota) left to write %s: free some; what was published before stays in place", path)
+	case errors.Is(err, unix.EXDEV):
+		return failure.Wrap(failure.Configuration, err,
+			"%s is a mount point, and nothing that is mounted is removed: unmount it first", path)
 	case errors.Is(err, unix.EROFS):
 		return failure.Wrap(failure.Configuration, err,
 			"%s is on a read-only file system: mount it writable, or, in a systemd unit with ProtectSystem, add ReadWritePaths=%s", path, filepath.Dir(path))

@@ -222,7 +222,7 @@ func (p *InitPlan) descend(name string, mode uint32, last bool) error {
 		return errors.Join(err, planted(sub.path, "was put in the place of a new directory"))
 	}
 	// A default ACL of the parent would pass rights on.
-	if err := errors.Join(acl.Remove(sub.fd, acl.Access), acl.Remove(sub.fd, acl.Default)); err != nil {
+	if err := disinherit(sub.fd); err != nil {
 		return sub.fail("set permissions of", "", err)
 	}
 	return sub.fail("chmod", "", unix.Fchmod(sub.fd, mode))

@@ -84,11 +84,17 @@ func (g grants) wanted(dir bool) acl.ACL {
 
 func (g grants) apply(fd int, dir bool) error {
 	err := g.set(fd, dir)
-	if err == nil || g.otherwise == nil {
+	if err == nil || g.otherwise == nil || passing(err) {
 		return err
 	}
 	g.otherwise(err)
 	return ownerOnly{}.apply(fd, dir)
+}
+
+// passing says that an error says nothing of ACLs. Readers who could read would
+// be locked out until the next write: it fails instead, and is tried again.
+func passing(err error) bool {
+	return errors.Is(err, unix.ENOSPC) || errors.Is(err, unix.EDQUOT) || errors.Is(err, unix.EIO) || errors.Is(err, unix.ENOMEM)
 }
 
 func (g grants) set(fd int, dir bool) error {

@@ -93,6 +93,7 @@ type exposure string
 const (
 	exposedToAll   exposure = "everybody"
 	exposedToGroup exposure = "its group"
+	exposedByACL   exposure = "somebody whom its ACL names"
 	exposedToOwner exposure = "its owner, who is neither root nor the user that rollcall runs as"
 )
 
@@ -109,15 +110,30 @@ func (d *Dir) exposure() (exposure, error) {
 		return exposedToAll, nil
 	case st.Uid != 0 && int(st.Uid) != os.Geteuid():
 		return exposedToOwner, nil
-	case st.Mode&0o020 != 0 && !sticky && !d.hasACL():
-		return exposedToGroup, nil
+	case st.Mode&0o020 != 0 && !sticky:
+		return d.exposedToSome(), nil
 	}
 	return "", nil
 }
 
-func (d *Dir) hasACL() bool {
+// exposedToSome says who has the right to write that a mode's middle bits show:
+// the group, or, if there's an ACL, those whom it gives it.
+func (d *Dir) exposedToSome() exposure {
 	list, err := acl.Get(d.fd, acl.Access)
-	return err == nil && list != nil
+	if err != nil || list == nil {
+		return exposedToGroup
+	}
+	for _, e := range list {
+		self := e.Tag == acl.User && (e.ID == 0 || int(e.ID) == os.Geteuid())
+		switch {
+		case e.Perm&list.Limit()&acl.Write == 0 || self:
+		case e.Tag == acl.OwnerGroup:
+			return exposedToGroup
+		case e.Tag == acl.User, e.Tag == acl.Group:
+			return exposedByACL
+		}
+	}
+	return ""
 }
 
 // checkExposure reports a directory that others can write to.

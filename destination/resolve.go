@@ -8,6 +8,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"rollcall/acl"
 	"rollcall/failure"
 )
 
@@ -70,12 +71,28 @@ func (r resolver) make(path string, mode SymlinkMode) (int, error) {
 		return -1, err
 	}
 	defer unix.Close(up)
-	if err := unix.Mkdirat(up, base, dirMode); err != nil && !errors.Is(err, fs.ErrExist) {
-		return -1, &fs.PathError{Op: "mkdir", Path: path, Err: err}
+	made := unix.Mkdirat(up, base, dirMode)
+	if made != nil && !errors.Is(made, fs.ErrExist) {
+		return -1, &fs.PathError{Op: "mkdir", Path: path, Err: made}
 	}
 	// Best effort: what is missing after a power cut is made again.
 	_ = unix.Fsync(up)
-	return openat(up, base, dirFlags|unix.O_NOFOLLOW, 0)
+	fd, err = openat(up, base, dirFlags|unix.O_NOFOLLOW, 0)
+	if err != nil || made != nil {
+		return fd, err
+	}
+	if err := disinherit(fd); err != nil {
+		_ = unix.Close(fd)
+		return -1, &fs.PathError{Op: "set permissions of", Path: path, Err: err}
+	}
+	return fd, nil
+}
+
+// disinherit takes from a new directory what its parent's default ACL passed on:
+// those who share the parent would be taken for readers that `rollcall init` was
+// given.
+func disinherit(fd int) error {
+	return errors.Join(acl.Remove(fd, acl.Access), acl.Remove(fd, acl.Default))
 }
 
 // unresolved explains why a directory can't be opened.

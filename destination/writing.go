@@ -168,10 +168,26 @@ func (w *writing) sweep() {
 		}
 	}
 	w.sweepVersions(w.found.current, previous)
+	if previous != "" {
+		w.closePrevious(previous)
+	}
 	for name, k := range w.found.entries {
 		if k == folder && slices.ContainsFunc(w.known(), func(n string) bool { return strings.HasPrefix(n, name+"/") }) {
 			w.sweepFolder(name)
 		}
+	}
+}
+
+// closePrevious shuts those who aren't readers any more out of the version before
+// the current one, whose keys are good for a while yet.
+func (w *writing) closePrevious(name string) {
+	right, st, err := w.dir.examine(name)
+	if right || err != nil || !mayGrant(st) {
+		return
+	}
+	if _, err := w.dir.repair(name); err != nil {
+		w.warn("Permissions of the version before the current one can't be put right; it's removed.", "error", err)
+		w.discard(name)
 	}
 }
 

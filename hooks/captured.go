@@ -42,7 +42,10 @@ func (c *captured) lines() []string {
 			if !secret {
 				out = append(out, "(a private key, left out)")
 			}
-			secret = !strings.Contains(line, "-----END")
+			// A file without a newline at its end puts the end of a certificate
+			// on the line where the key begins.
+			end := strings.LastIndex(line, "-----END")
+			secret = end < 0 || strings.LastIndex(line, "-----BEGIN") > end
 			continue
 		}
 		line = printable(line)

@@ -197,6 +197,11 @@ func TestCaptured(t *testing.T) {
 	require.Equal(t, []string{"(a private key, left out)"}, out.lines(), "a key that was cut off")
 
 	out = captured{}
+	fmt.Fprintf(&out, "-----END CERTIFICATE----------BEGIN PRIVATE KEY-----\nc2Vj\n-----END PRIVATE KEY-----\nlast\n")
+	require.NotContains(t, out.lines(), "c2Vj", "a key after a file without a newline at its end")
+	require.Contains(t, out.lines(), "last")
+
+	out = captured{}
 	for range 3 * maxLines {
 		fmt.Fprintln(&out, "a line")
 	}

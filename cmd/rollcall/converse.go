@@ -56,7 +56,7 @@ func (a *agent) converse(ctx context.Context, signals <-chan os.Signal) {
 			// Until it's ready, systemd knows of no reloads.
 			if got == syscall.SIGHUP && ready {
 				a.notifier.Reloading()
-				round, pending = diagnostics.NextRound(all), true
+				round, pending = diagnostics.NextRound(a.board.Snapshot()), true
 				deadline.Reset(roundTimeout)
 			}
 			a.host.RenewAll("signal " + got.String())
