@@ -341,7 +341,7 @@ func (k *Keeper) settle(creds *cluster.Credentials, err error) {
 	if k.current != nil {
 		left = time.Until(k.current.NotAfter())
 	}
-	k.due = time.Now().Add(retryIn(k.failures, left, k.opts.Jitter()))
+	k.due = time.Now().Add(retryIn(k.failures, left, k.opts.Jitter())).Round(0)
 }
 
 // publish makes an identity current and wakes those who wait.
@@ -349,7 +349,7 @@ func (k *Keeper) publish(creds *cluster.Credentials, next time.Time) {
 	k.mu.Lock()
 	defer k.mu.Unlock()
 	k.current = creds
-	k.due = next
+	k.due = next.Round(0) // by the wall clock: the other one stands still in a suspended host
 	close(k.changed)
 	k.changed = make(chan struct{})
 }

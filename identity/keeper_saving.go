@@ -47,7 +47,7 @@ func (k *Keeper) saveLater() {
 	k.unsaved++
 	k.mu.Lock()
 	defer k.mu.Unlock()
-	k.saveAt = time.Now().Add(retryIn(k.unsaved, 0, k.opts.Jitter()))
+	k.saveAt = time.Now().Add(retryIn(k.unsaved, 0, k.opts.Jitter())).Round(0)
 }
 
 // storeAgain is an attempt of its own to store, between two renewals.

@@ -18,6 +18,10 @@ import (
 // output for good. It's long because outputs wait for each other in the issuer.
 const attemptTimeout = 5 * time.Minute
 
+// longestNap bounds a sleep, so that due times are met after the host was
+// suspended or its clock was set: timers know of neither.
+const longestNap = time.Minute
+
 // recipe is what distinguishes one output from another.
 type recipe struct {
 	name, kind string
@@ -41,7 +45,7 @@ type renewer struct {
 
 	// current is the lifetime of what the destination holds.
 	current lifetime
-	// next is when the next attempt is due.
+	// next is when the next attempt is due, by the wall clock.
 	next time.Time
 	// failures counts the failed attempts in a row.
 	failures  int
@@ -81,13 +85,15 @@ func (r *renewer) Run(ctx context.Context) error {
 	timer := time.NewTimer(0)
 	defer timer.Stop()
 	for {
-		timer.Reset(time.Until(r.next))
+		// Timers stand still while the host is suspended: due times are wall
+		// clock times, and naps are short.
+		timer.Reset(min(time.Until(r.next), longestNap))
 		due := false
 		select {
 		case <-ctx.Done():
 			return nil
 		case <-timer.C:
-			due = true
+			due = !time.Now().Before(r.next)
 		case <-r.mail.full:
 		}
 		asked, ok := r.mail.take()
@@ -122,10 +128,10 @@ func (r *renewer) resume(ctx context.Context) string {
 	current, reason := r.inspect(ctx)
 	r.current = current
 	if reason == "" {
-		r.next = schedule(now, current.issued, current.notAfter, r.recipe.interval, r.jitter())
+		r.next = schedule(now, current.issued, current.notAfter, r.recipe.interval, r.jitter()).Round(0)
 	}
 	if !r.next.After(now) {
-		r.next = now
+		r.next = now.Round(0)
 		if reason == "" {
 			reason = "due"
 		}
@@ -164,7 +170,7 @@ func (r *renewer) attempt(ctx context.Context, reason string) error {
 	r.current = lifetime{issued: now, notAfter: notAfter}
 	r.failures = 0
 	r.failedLog.worked()
-	r.next = later(schedule(now, now, notAfter, r.recipe.interval, r.jitter()), now.Add(minRetry))
+	r.next = later(schedule(now, now, notAfter, r.recipe.interval, r.jitter()), now.Add(minRetry)).Round(0)
 	r.log.InfoContext(ctx, "Credentials renewed.", "reason", reason, "destination", r.deps.Destination.String(),
 		"not_after", notAfter, "next", r.next, "took", took.Round(time.Millisecond))
 	r.warnCapped(ctx, notAfter.Sub(began))
@@ -207,7 +213,7 @@ func (r *renewer) failed(ctx context.Context, err error, took time.Duration) {
 	r.failures++
 	now := time.Now()
 	if !r.once {
-		r.next = now.Add(retryDelay(r.failures, r.current.left(now), r.deps.Random()))
+		r.next = now.Add(retryDelay(r.failures, r.current.left(now), r.deps.Random())).Round(0)
 	}
 	r.failedLog.failed(ctx, err, r.current, r.next)
 	r.deps.Reporter.Report(diagnostics.Report{Err: err, NotAfter: r.current.notAfter, Next: r.next, Took: took})

@@ -28,6 +28,8 @@ type Host struct {
 	members []*member
 	// done is the Done channel of Run's context; nil while Run isn't running.
 	done <-chan struct{}
+	// begun is true once Run was called.
+	begun bool
 }
 
 // member is one service in the host's care.
@@ -94,7 +96,7 @@ func (h *Host) Run(ctx context.Context) error {
 func (h *Host) start(done <-chan struct{}) []*member {
 	h.mu.Lock()
 	defer h.mu.Unlock()
-	h.done = done
+	h.done, h.begun = done, true
 	return h.members
 }
 
@@ -151,12 +153,16 @@ func (h *Host) renew(m *member, reason string) {
 }
 
 // Alive returns nil while Run takes care of every service: each is running, and
-// doesn't hang as far as it can tell (see Prober), or waits for its restart.
+// doesn't hang as far as it can tell (see Prober), or waits for its restart;
+// and before Run, when there's nothing to look after.
 // It's what the watchdog asks.
 func (h *Host) Alive() error {
 	h.mu.Lock()
 	defer h.mu.Unlock()
-	if h.done == nil {
+	switch {
+	case !h.begun:
+		return nil // there's nothing to look after yet
+	case h.done == nil:
 		return failure.New(failure.Other, "the services aren't being run")
 	}
 	for _, m := range h.members {

@@ -26,6 +26,10 @@ type Notifier struct {
 	interval time.Duration
 }
 
+// beatsPerTimeout lets a single beat get lost, to a moment's hang or a manager
+// that is being re-executed, without the agent being killed for it.
+const beatsPerTimeout = 4
+
 // NewNotifier reads NOTIFY_SOCKET, WATCHDOG_USEC and WATCHDOG_PID through
 // getenv. The library's own functions read the process's environment instead
 // and would find it changed once a hook or a test has.
@@ -38,7 +42,7 @@ func NewNotifier(getenv func(string) string, log *slog.Logger) *Notifier {
 	if err != nil {
 		log.Warn("The watchdog stays off.", "err", err)
 	}
-	n.interval = timeout / 2
+	n.interval = timeout / beatsPerTimeout
 	return n
 }
 
@@ -57,8 +61,8 @@ func watchdogTimeout(usec, watched string, pid int) (time.Duration, error) {
 // Enabled says whether systemd listens.
 func (n *Notifier) Enabled() bool { return n.socket != "" }
 
-// WatchdogInterval returns the time between beats, half of what systemd
-// allows; 0: no watchdog.
+// WatchdogInterval returns the time between beats, a quarter of what
+// systemd allows; 0: no watchdog.
 func (n *Notifier) WatchdogInterval() time.Duration { return n.interval }
 
 // Ready says that starting, or reloading, is done.

@@ -75,7 +75,6 @@ AmbientCapabilities=
 PrivateDevices=yes
 DevicePolicy=closed
 PrivateIPC=yes
-RemoveIPC=yes
 KeyringMode=private
 ProtectClock=yes
 ProtectControlGroups=yes
