@@ -55,8 +55,10 @@ func (a *agent) converse(ctx context.Context, signals <-chan os.Signal) {
 		case got := <-signals:
 			// Until it's ready, systemd knows of no reloads.
 			if got == syscall.SIGHUP && ready {
-				a.notifier.Reloading()
+				// First the count, then the word: what is reported after it
+				// belongs to the reload.
 				round, pending = diagnostics.NextRound(a.board.Snapshot()), true
+				a.notifier.Reloading()
 				deadline.Reset(roundTimeout)
 			}
 			a.host.RenewAll("signal " + got.String())
