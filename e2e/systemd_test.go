@@ -51,6 +51,8 @@ func TestSystemd(t *testing.T) {
 		{"token stays secret", (*unitStage).tokenStaysSecret},
 		{"status", (*unitStage).status},
 		{"reload renews", (*unitStage).reloadRenews},
+		{"hooks of other units", (*unitStage).hooksOfUnits},
+		{"hooks without polkit", (*unitStage).hooksWithoutPolkit},
 		{"stop", (*unitStage).stop},
 		{"a spent token may be deleted", (*unitStage).spentToken},
 		{"a passed socket", (*unitStage).passedSocket},
@@ -65,8 +67,9 @@ func TestSystemd(t *testing.T) {
 	}
 }
 
-// configure writes the configuration for a proxy.
-func (s *unitStage) configure(t *testing.T, proxy string) {
+// configure writes the configuration for a proxy; more are further keys of the
+// output.
+func (s *unitStage) configure(t *testing.T, proxy string, more ...string) {
 	t.Helper()
 	s.machine.Write(t, unitConfig, fmt.Appendf(nil, `version: v2
 proxy_server: %s
@@ -75,8 +78,8 @@ onboarding: {join_method: token, token: "credential:token"}
 storage: {type: directory, path: /var/lib/rollcall}
 settle_time: 200ms
 outputs:
-  - {type: application, name: app, app_name: %s, destination: {type: directory, path: %s}}
-`, proxy, s.app.Name, unitDestination), 0o644)
+  - {type: application, name: app, app_name: %s, destination: {type: directory, path: %s}%s}
+`, proxy, s.app.Name, unitDestination, strings.Join(append([]string{""}, more...), ", ")), 0o644)
 }
 
 // credentials are the written files, seen from here.

@@ -40,7 +40,7 @@ func signalNeeds() string {
 
 func unitNeeds(verb, unit string) string {
 	return "an agent that isn't root needs a polkit rule to " + verb + " " + unit +
-		": `rollcall install systemd --allow-" + verb + " " + unit + "` writes one that allows this alone"
+		": `rollcall install systemd --allow-" + verb + " " + unit + " --write` writes one that allows this alone"
 }
 
 // capable says whether this process has all of these capabilities in effect.

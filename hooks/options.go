@@ -11,6 +11,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"rollcall/failure"
+	"rollcall/systemd"
 )
 
 const (
@@ -179,26 +180,20 @@ func (o *Options) validateSignal() error {
 	return errors.Join(errs...)
 }
 
-// unitTypes are those that can be reloaded or restarted with some sense.
-func unitTypes() []string {
-	return []string{".service", ".socket", ".target", ".timer", ".path", ".mount"}
-}
-
 // validateUnit wants a whole name, as D-Bus does.
 func validateUnit(field, unit string) error {
 	switch {
-	case unit == "":
+	case unit == "", systemd.ValidUnitName(unit):
 		return nil
-	case strings.ContainsAny(unit, "/ \t\n*?[]"):
-		return failure.Field(field, "is %q, which is no name of a systemd unit", unit)
-	case !slices.Contains(unitTypes(), filepath.Ext(unit)):
+	case systemd.ValidUnitName(unit + ".service"):
 		return failure.Field(field, "is %q: write the unit's whole name, such as %s.service", unit, unit)
+	default:
+		return failure.Field(field, "is %q, which is no name of a systemd unit", unit)
 	}
-	return nil
 }
 
 func trimUnit(unit string) string {
-	if ext := filepath.Ext(unit); slices.Contains(unitTypes(), ext) {
+	if ext := filepath.Ext(unit); slices.Contains(systemd.UnitTypes(), ext) {
 		return strings.TrimSuffix(unit, ext)
 	}
 	return unit

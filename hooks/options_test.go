@@ -31,6 +31,7 @@ func TestOptionsValidate(t *testing.T) {
 		"relative pid file":   {options: Options{Signal: "HUP", PIDFile: "x.pid"}, want: "pid_file: is \"x.pid\": give an absolute path"},
 		"signal of a socket":  {options: Options{Signal: "HUP", Unit: "x.socket"}, want: "write x.service"},
 		"unit without type":   {options: Options{ReloadUnit: "nginx"}, want: "write the unit's whole name, such as nginx.service"},
+		"quote in a unit":     {options: Options{ReloadUnit: `x".service`}, want: "no name of a systemd unit"},
 		"path for a unit":     {options: Options{RestartUnit: "../x.service"}, want: "no name of a systemd unit"},
 		"user of a reload":    {options: Options{ReloadUnit: "x.service", User: "app"}, want: "user: goes with exec only"},
 		"stray pid_file":      {options: Options{ReloadUnit: "x.service", PIDFile: "/run/x.pid"}, want: "pid_file: goes with signal only"},

@@ -192,7 +192,7 @@ func TestJobResult(t *testing.T) {
 func TestExplainBus(t *testing.T) {
 	denied := dbus.Error{Name: "org.freedesktop.DBus.Error.InteractiveAuthorizationRequired", Body: []any{"Interactive authentication required."}}
 	err := explainBus(denied, reload, "nginx.service")
-	require.ErrorContains(t, err, "`rollcall install systemd --allow-reload nginx.service`")
+	require.ErrorContains(t, err, "`rollcall install systemd --allow-reload nginx.service --write`")
 	require.Equal(t, failure.Configuration, failure.KindOf(err))
 	err = explainBus(dbus.Error{Name: "org.freedesktop.systemd1.Busy", Body: []any{"Job is busy."}}, restart, "nginx.service")
 	require.EqualError(t, err, "systemd won't restart nginx.service: Job is busy")

@@ -26,6 +26,9 @@ type UnitOptions struct {
 	// Credential is the name of the systemd credential that holds the join
 	// token, and TokenFile where systemd reads it; empty: there is none.
 	Credential, TokenFile string
+	// AllowReload and AllowRestart are units that the agent's user may have
+	// systemd reload or restart, though it isn't root. They go into Rule.
+	AllowReload, AllowRestart []string
 }
 
 // DefaultUnit is the unit of a host with one agent: what is in the repository
@@ -67,7 +70,7 @@ func (o UnitOptions) Validate() error {
 	if strings.ContainsAny(o.TokenFile, ": ") {
 		return failure.New(failure.Configuration, "the token's file %q can't be loaded by systemd: use a path without spaces and colons", o.TokenFile)
 	}
-	return nil
+	return o.validateAllowed()
 }
 
 func matches(pattern, text string) bool { return regexp.MustCompile(pattern).MatchString(text) }

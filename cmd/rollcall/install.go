@@ -44,7 +44,11 @@ and no environment sees.
 It only prints, and says what it would do. With --write it writes the unit to
 /etc/systemd/system, makes the user if there is none of that name, and has
 systemd read the unit. It starts nothing. A unit that is there and differs is
-left alone, but with --force.`,
+left alone, but with --force.
+
+With --allow-reload and --allow-restart it also writes a rule for polkit, by
+which the agent's user may have systemd do this to these units, and nothing
+else: for the hooks reload_unit and restart_unit.`,
 		Example: `  # Look at it first
   rollcall install systemd
 
@@ -55,7 +59,10 @@ left alone, but with --force.`,
 
   # A second agent
   sudo rollcall install systemd -c /etc/grafana-bot.yaml --name grafana-bot \
-      --user grafana-bot --token-file /etc/grafana-bot.token --write`,
+      --user grafana-bot --token-file /etc/grafana-bot.token --write
+
+  # Hooks reload nginx
+  sudo rollcall install systemd --allow-reload nginx.service --write`,
 		Args: noArguments,
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			i.unit.User, i.unit.Group = user, groupOf(user, group)
@@ -73,6 +80,8 @@ left alone, but with --force.`,
 	flags.StringVar(&group, "group", "", "its `group` (default: the user's own)")
 	flags.StringVar(&i.unit.Binary, "binary", "", "`path` of the program (default: this one)")
 	flags.StringVar(&tokenFile, "token-file", "", "`file` that systemd loads the join token from, if the configuration says credential:NAME (default /etc/rollcall.NAME)")
+	flags.StringArrayVar(&i.unit.AllowReload, "allow-reload", nil, "`unit` that a hook may have reloaded, such as nginx.service; may be repeated")
+	flags.StringArrayVar(&i.unit.AllowRestart, "allow-restart", nil, "`unit` that a hook may have restarted; may be repeated")
 	flags.StringVar(&i.root, "root", "", "write below this `directory`, for building an image; nothing is run then")
 	flags.Bool("anonymous-telemetry", false, "the official agent's; there is no telemetry here")
 	_ = flags.MarkHidden("anonymous-telemetry")
@@ -125,6 +134,7 @@ func (i *installation) fill(g *globals, tokenFile string) error {
 	default:
 		return err
 	}
+	i.notePolkit()
 	if i.unit.Credential != "" {
 		if tokenFile == "" {
 			tokenFile = "/etc/rollcall." + i.unit.Credential
@@ -144,6 +154,7 @@ func (i *installation) fromConfig(cfg *config.Config) {
 			i.noteMissing(d.Path)
 		}
 	}
+	i.noteHooks(cfg)
 	token := cfg.Onboarding.Token
 	if name, ok := strings.CutPrefix(token, "credential:"); ok {
 		i.unit.Credential = name
@@ -174,6 +185,10 @@ func (i *installation) run() error {
 		fmt.Fprintln(i.env.Stderr, "Nothing was changed. With --write, this would be done:")
 		for _, step := range steps {
 			fmt.Fprintln(i.env.Stderr, "  "+step.would)
+		}
+		// Not on standard output, which is the unit alone.
+		if rule := i.unit.Rule(); rule != "" {
+			fmt.Fprintf(i.env.Stderr, "The rule for polkit is:\n%s", rule)
 		}
 		i.printNotes()
 		return nil

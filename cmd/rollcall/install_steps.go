@@ -35,6 +35,13 @@ func (i *installation) plan() ([]step, error) {
 		return nil, err
 	}
 	steps = append(steps, unit)
+	if rule := i.unit.Rule(); rule != "" {
+		allowed, err := i.file(i.unit.RulePath(), rule)
+		if err != nil {
+			return nil, err
+		}
+		steps = append(steps, allowed)
+	}
 	if i.root == "" {
 		steps = append(steps, i.command("systemctl", "daemon-reload"))
 	}
@@ -73,6 +80,9 @@ func (i *installation) file(path, text string) (step, error) {
 		return step{would: "leave " + path + " as it is", done: path + " is as it should be", do: func() error { return nil }}, nil
 	case err == nil && !i.force:
 		return step{would: path + " is there and differs: put changes into a drop-in (systemctl edit), and overwrite the file with --force"}, nil
+	case errors.Is(err, fs.ErrPermission) && !i.write:
+		// polkit's rules are root's to see, and looking first is anybody's.
+		return step{would: "write " + path + ", unless it differs: only root can look"}, nil
 	case err != nil && !errors.Is(err, fs.ErrNotExist):
 		return step{}, failure.Wrap(failure.Configuration, err, "%s can't be read: %v", path, err)
 	}

@@ -89,12 +89,63 @@ func TestInstallWrites(t *testing.T) {
 	require.Empty(t, leftovers)
 }
 
+const hookedConfig = systemdConfig + `  - type: identity
+    destination: {type: directory, path: /nonexistent/identity}
+    on_renewal: [{reload_unit: nginx.service}, {restart_unit: legacy.service}, {reload_unit: nginx.service}]
+`
+
+func TestInstallAllowsHooks(t *testing.T) {
+	file, root := configFile(t, hookedConfig), t.TempDir()
+	install := func(more ...string) (string, string) {
+		code, stdout, stderr := runLine(t, nil, append([]string{"install", "systemd", "-c", file, "--root", root}, more...)...)
+		require.Zero(t, code, stderr)
+		return stdout, stderr
+	}
+	rule := filepath.Join(root, "etc/polkit-1/rules.d/50-rollcall-rollcall.rules")
+	const needed = "the user rollcall may have systemd do what they ask for: add "
+
+	plain, stderr := install()
+	require.Contains(t, stderr, needed+"--allow-reload nginx.service --allow-restart legacy.service.\n")
+	require.NotContains(t, stderr, "polkit isn't installed")
+
+	_, stderr = install("--allow-reload=nginx.service")
+	require.Contains(t, stderr, needed+"--allow-restart legacy.service.\n")
+	_, stderr = install("--user=root")
+	require.NotContains(t, stderr, "--allow")
+
+	both := []string{"--allow-restart=legacy.service", "--allow-reload=nginx.service"}
+	stdout, stderr := install(both...)
+	require.Equal(t, plain, stdout, "standard output is the unit")
+	require.Contains(t, stderr, "  write "+rule+"\n")
+	require.Contains(t, stderr, `case "reload nginx.service":`)
+	require.Contains(t, stderr, "polkit isn't installed")
+	require.NotContains(t, stderr, needed)
+	require.NoFileExists(t, rule, "it only prints")
+
+	service := filepath.Join(root, polkitService)
+	require.NoError(t, os.MkdirAll(filepath.Dir(service), 0o755))
+	require.NoError(t, os.WriteFile(service, nil, 0o644))
+	stdout, stderr = install(append(both, "--write")...)
+	require.Contains(t, stdout, "Wrote "+rule)
+	require.NotContains(t, stderr, "polkit isn't installed")
+	text, err := os.ReadFile(rule)
+	require.NoError(t, err)
+	options := systemd.DefaultUnit()
+	options.AllowReload, options.AllowRestart = []string{"nginx.service"}, []string{"legacy.service"}
+	require.Equal(t, options.Rule(), string(text))
+
+	_, stderr = install("--write")
+	require.NotContains(t, stderr, needed, "the rule is there")
+	require.FileExists(t, rule)
+}
+
 func TestInstallRefusals(t *testing.T) {
 	file := configFile(t, systemdConfig)
 	for want, args := range map[string][]string{
 		"can't be named":            {"-c", file, "--name=../x"},
 		"isn't the name of a user":  {"-c", file, "--user=a b"},
 		"doesn't exist":             {"-c", "/nonexistent.yaml"},
+		"can't be allowed":          {"-c", file, "--allow-reload=x\".service"},
 		"unknown flag --wirte":      {"--wirte"},
 		"can't be loaded by system": {"-c", file, "--token-file=/a:b"},
 	} {
