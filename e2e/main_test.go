@@ -13,5 +13,8 @@ import (
 var suite *harness.Suite
 
 func TestMain(m *testing.M) {
+	if dirs := os.Getenv(readerDirs); dirs != "" {
+		os.Exit(readProgram(dirs, os.Stdout))
+	}
 	os.Exit(harness.Main(m, func(s *harness.Suite) { suite = s }))
 }

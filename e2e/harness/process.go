@@ -36,6 +36,9 @@ type Command struct {
 	// Measured runs the program below cmd/measure, for a true MaxRSS. Signals
 	// INT, TERM, HUP and USR1 are passed on; PID isn't the program's.
 	Measured bool
+	// As is who runs the program, which needs root; nil: who runs the test. Dir
+	// must be given, and be within their reach.
+	As *syscall.Credential
 
 	// onOrphaned is the signal that the program gets when this process dies;
 	// 0: SIGKILL.
@@ -114,7 +117,7 @@ func (s *Suite) start(c Command, home string) (*Process, error) {
 	}
 	p.cmd.Stdin, p.cmd.Stdout, p.cmd.Stderr = c.Stdin, p.Stdout, p.Stderr
 	// An own group, so that what the program starts ends with it.
-	p.cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true, Pdeathsig: syscall.SIGKILL}
+	p.cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true, Pdeathsig: syscall.SIGKILL, Credential: c.As}
 	if c.onOrphaned != 0 {
 		p.cmd.SysProcAttr.Pdeathsig = c.onOrphaned
 	}
