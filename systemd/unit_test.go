@@ -79,9 +79,10 @@ func TestUnitRefusals(t *testing.T) {
 func analyze(t *testing.T, args ...string) string {
 	t.Helper()
 	path, err := exec.LookPath("systemd-analyze")
-	if err != nil {
-		t.Skip("systemd-analyze isn't installed (Debian's package systemd)")
+	if err != nil && os.Geteuid() != 0 {
+		t.Skip("only root can install systemd-analyze (Debian's package systemd)")
 	}
+	require.NoError(t, err, "it's in Debian's package systemd")
 	out, err := exec.CommandContext(t.Context(), path, args...).CombinedOutput()
 	require.NoError(t, err, string(out))
 	return string(out)
