@@ -22,11 +22,6 @@ func CanBoot() string {
 	if os.Getuid() != 0 {
 		return "booting a systemd of one's own needs root"
 	}
-	for program, pkg := range map[string]string{"systemd-nspawn": "systemd-container", "debootstrap": "debootstrap", "nsenter": "util-linux"} {
-		if _, err := exec.LookPath(program); err != nil {
-			return program + " isn't installed (Debian's package " + pkg + ")"
-		}
-	}
 	return ""
 }
 
@@ -40,6 +35,11 @@ type Machine struct {
 // Boot boots a machine for one test.
 func (s *Suite) Boot(t T) *Machine {
 	t.Helper()
+	for program, pkg := range map[string]string{"systemd-nspawn": "systemd-container", "debootstrap": "debootstrap", "nsenter": "util-linux"} {
+		if _, err := exec.LookPath(program); err != nil {
+			t.Fatalf("%s isn't installed (Debian's package %s)", program, pkg)
+		}
+	}
 	root, err := build.SystemdRoot(t.Context(), os.Stderr)
 	if err != nil {
 		t.Fatalf("root file system: %v", err)
