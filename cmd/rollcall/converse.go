@@ -55,8 +55,9 @@ func (a *agent) converse(ctx context.Context, signals <-chan os.Signal) {
 		case got := <-signals:
 			// Until it's ready, systemd knows of no reloads.
 			if got == syscall.SIGHUP && ready {
-				a.notifier.Reloading()
+				// Before the word is out: what's reported after it counts.
 				round, pending = diagnostics.NextRound(a.board.Snapshot()), true
+				a.notifier.Reloading()
 				deadline.Reset(roundTimeout)
 			}
 			a.host.RenewAll("signal " + got.String())
