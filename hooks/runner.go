@@ -39,7 +39,10 @@ type RunnerOptions struct {
 	// Getenv is the agent's own environment, of which PATH, HOME and LANG are
 	// passed on.
 	Getenv func(string) string
-	Log    *slog.Logger
+	// Units is shared by the runners of all outputs, so that a unit is reloaded
+	// once for all of them; nil: each hook asks systemd itself.
+	Units *Units
+	Log   *slog.Logger
 }
 
 // Runner runs the hooks of one output after each change. It satisfies
@@ -66,6 +69,9 @@ func NewRunner(options RunnerOptions) (*Runner, error) {
 		options: options, jobs: manager{}, pids: manager{},
 		log:  options.Log.With("output", options.Output),
 		wake: make(chan struct{}, 1),
+	}
+	if options.Units != nil {
+		r.jobs = options.Units
 	}
 	for i, o := range options.Hooks {
 		if err := o.Validate(); err != nil {
