@@ -196,8 +196,9 @@ func explainBus(err error, v verb, unit string) error {
 }
 
 // signalUnit signals a service's main process. The number is asked for again
-// once the process is held, so that it can't be a used one. A service that
-// was stopped gets none, and that's a success.
+// once the process is held, so that it can't be a used one; /proc, which may
+// hide it, isn't needed. A service that was stopped gets none, and that's a
+// success.
 func signalUnit(ctx context.Context, pids mainPIDs, unit string, signal unix.Signal) error {
 	for range 3 {
 		pid, err := pids.mainPID(ctx, unit)
@@ -207,7 +208,7 @@ func signalUnit(ctx context.Context, pids mainPIDs, unit string, signal unix.Sig
 		if pid == os.Getpid() {
 			return failure.New(failure.Configuration, "%s is rollcall itself", unit)
 		}
-		p, err := openProcess(pid)
+		p, err := holdProcess(pid)
 		if failure.KindOf(err) == failure.NotFound {
 			continue // it has just restarted
 		}
