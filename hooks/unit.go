@@ -57,6 +57,7 @@ func (manager) with(ctx context.Context, work func(*systemd.Conn) error) error {
 // bus is what's asked of systemd; *systemd.Conn is one.
 type bus interface {
 	GetUnitPropertyContext(ctx context.Context, unit, property string) (*systemd.Property, error)
+	GetServicePropertyContext(ctx context.Context, unit, property string) (*systemd.Property, error)
 	ReloadUnitContext(ctx context.Context, unit, mode string, results chan<- string) (int, error)
 	RestartUnitContext(ctx context.Context, unit, mode string, results chan<- string) (int, error)
 	TryRestartUnitContext(ctx context.Context, unit, mode string, results chan<- string) (int, error)
@@ -70,6 +71,9 @@ func (m manager) job(ctx context.Context, v verb, unit string) error {
 func runJob(ctx context.Context, conn bus, v verb, unit string) error {
 	is, err := stateOf(ctx, conn, unit)
 	if err != nil || is == stopped {
+		return err
+	}
+	if err := refuseOwn(ctx, conn, v, unit); err != nil {
 		return err
 	}
 	results := make(chan string, 1)
@@ -94,6 +98,20 @@ func runJob(ctx context.Context, conn bus, v verb, unit string) error {
 	case <-ctx.Done():
 		return ctx.Err()
 	}
+}
+
+// refuseOwn refuses the agent's own unit, by whatever name: a restart would end
+// the agent in the middle of its hooks, and bring it back to renew and restart
+// again; a reload renews, and so would run the hooks for ever.
+func refuseOwn(ctx context.Context, conn bus, v verb, unit string) error {
+	if !strings.HasSuffix(unit, ".service") {
+		return nil // it has no process
+	}
+	pid, err := mainPIDOf(ctx, conn, unit)
+	if err == nil && pid == os.Getpid() {
+		return failure.New(failure.Configuration, "%s is rollcall's own unit, and can't %s itself after a renewal; take it out of the hooks", unit, v)
+	}
+	return err
 }
 
 // jobResult turns systemd's word for the end of a job into an error.
@@ -169,18 +187,22 @@ func (m manager) mainPID(ctx context.Context, unit string) (int, error) {
 		if is == broken {
 			return isBroken(unit)
 		}
-		property, err := conn.GetServicePropertyContext(ctx, unit, "MainPID")
-		if err != nil {
-			return explainBus(err, "look at", unit)
-		}
-		number, ok := property.Value.Value().(uint32)
-		if !ok {
-			return failure.New(failure.Other, "systemd gave no number as the main process of %s", unit)
-		}
-		pid = int(number)
-		return nil
+		pid, err = mainPIDOf(ctx, conn, unit)
+		return err
 	})
 	return pid, err
+}
+
+func mainPIDOf(ctx context.Context, conn bus, unit string) (int, error) {
+	found, err := conn.GetServicePropertyContext(ctx, unit, "MainPID")
+	if err != nil {
+		return 0, explainBus(err, "look at", unit)
+	}
+	number, ok := found.Value.Value().(uint32)
+	if !ok {
+		return 0, failure.New(failure.Other, "systemd gave no number as the main process of %s", unit)
+	}
+	return int(number), nil
 }
 
 // explainBus says what a refusal over D-Bus means for the user.

@@ -2,17 +2,21 @@ package hooks
 
 import (
 	"context"
+	"os"
 	"strings"
 	"testing"
 
 	systemd "github.com/coreos/go-systemd/v22/dbus"
 	"github.com/godbus/dbus/v5"
 	"github.com/stretchr/testify/require"
+
+	"rollcall/failure"
 )
 
 // stubBus stands for one unit as systemd shows it.
 type stubBus struct {
 	load, active string
+	pid          int
 	// result is what a job ends with; empty: done.
 	result string
 	calls  []string
@@ -21,6 +25,10 @@ type stubBus struct {
 func (b *stubBus) GetUnitPropertyContext(_ context.Context, _, name string) (*systemd.Property, error) {
 	value := map[string]string{"LoadState": b.load, "ActiveState": b.active}[name]
 	return &systemd.Property{Name: name, Value: dbus.MakeVariant(value)}, nil
+}
+
+func (b *stubBus) GetServicePropertyContext(_ context.Context, _, name string) (*systemd.Property, error) {
+	return &systemd.Property{Name: name, Value: dbus.MakeVariant(uint32(b.pid))}, nil
 }
 
 func (b *stubBus) call(name string, results chan<- string) (int, error) {
@@ -73,5 +81,15 @@ func TestJobByState(t *testing.T) {
 			}
 			require.Equal(t, test.calls, strings.Join(test.bus.calls, " "))
 		})
+	}
+}
+
+func TestOwnUnitIsRefused(t *testing.T) {
+	for _, v := range []verb{reload, restart} {
+		own := stubBus{load: "loaded", active: "active", pid: os.Getpid()}
+		err := runJob(t.Context(), &own, v, "alias.service")
+		require.ErrorContains(t, err, "alias.service is rollcall's own unit")
+		require.Equal(t, failure.Configuration, failure.KindOf(err))
+		require.Empty(t, own.calls)
 	}
 }
