@@ -54,6 +54,10 @@ type Runner struct {
 	jobs    jobs
 	pids    mainPIDs
 	tasks   []task
+	ending  ending
+	// unended are programs that couldn't be ended, by their command. It belongs
+	// to whoever runs hooks.
+	unended map[string]<-chan struct{}
 
 	// wake holds one value while a change waits.
 	wake chan struct{}
@@ -69,6 +73,9 @@ func NewRunner(options RunnerOptions) (*Runner, error) {
 		options: options, jobs: manager{}, pids: manager{},
 		log:  options.Log.With("output", options.Output),
 		wake: make(chan struct{}, 1),
+
+		ending:  ending{kill: killGroup, patience: endPatience},
+		unended: map[string]<-chan struct{}{},
 	}
 	if options.Units != nil {
 		r.jobs = options.Units
