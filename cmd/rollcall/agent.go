@@ -211,6 +211,7 @@ type output interface {
 	service.Service
 	service.Oncer
 	service.Renewer
+	service.Prober
 	// RetryNow says that the cluster is back.
 	RetryNow(reason string)
 	// Holds says whether the files in place have these authorities.
