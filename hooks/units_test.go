@@ -25,6 +25,7 @@ type slowJobs struct {
 func (s *slowJobs) job(ctx context.Context, v verb, unit string) error {
 	s.mu.Lock()
 	s.done = append(s.done, string(v)+" "+unit)
+	n := len(s.done)
 	s.now++
 	s.most = max(s.most, s.now)
 	s.mu.Unlock()
@@ -35,10 +36,17 @@ func (s *slowJobs) job(ctx context.Context, v verb, unit string) error {
 	}()
 	select {
 	case <-time.After(10 * time.Second):
-		return failure.New(failure.Other, "job %d failed", len(s.done))
+		return failure.New(failure.Other, "job %d failed", n)
 	case <-ctx.Done():
 		return timedOut(ctx, "systemd wasn't done with it")
 	}
+}
+
+// seen are the jobs so far, how many run, and how many ran at the same time.
+func (s *slowJobs) seen() (done []string, now, most int) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return append(done, s.done...), s.now, s.most
 }
 
 // ask asks for reloads at the same time, and returns where their errors come.
@@ -63,7 +71,8 @@ func TestUnitsMergeRequests(t *testing.T) {
 		time.Sleep(5 * time.Second)
 		stillLater := ask(t.Context(), u, "x.service", 2)
 		synctest.Wait()
-		require.Equal(t, []string{"reload x.service", "reload y.service"}, systemd.done)
+		done, _, _ := systemd.seen()
+		require.Equal(t, []string{"reload x.service", "reload y.service"}, done)
 		for range 3 {
 			require.ErrorContains(t, <-first, "failed")
 		}
@@ -73,7 +82,8 @@ func TestUnitsMergeRequests(t *testing.T) {
 			require.EqualError(t, <-later, "job 3 failed")
 			require.EqualError(t, <-stillLater, "job 3 failed")
 		}
-		require.Len(t, systemd.done, 3)
+		done, _, _ = systemd.seen()
+		require.Len(t, done, 3)
 		require.Empty(t, u.gathering)
 		require.Empty(t, u.running)
 	})
@@ -99,10 +109,12 @@ func TestUnitsEachHasItsTimeout(t *testing.T) {
 		require.ErrorIs(t, <-short, errTimeout)
 		require.Equal(t, 6*time.Second, time.Since(began))
 		synctest.Wait()
-		require.Equal(t, 1, systemd.now, "the other one still waits")
+		_, now, _ := systemd.seen()
+		require.Equal(t, 1, now, "the other one still waits")
 		require.ErrorIs(t, <-long, errTimeout)
 		require.Equal(t, 8*time.Second, time.Since(began))
-		require.Zero(t, systemd.now)
+		_, now, _ = systemd.seen()
+		require.Zero(t, now)
 
 		// Somebody who gives up before the turn has come leaves nothing behind.
 		running := ask(t.Context(), u, "x.service", 1)
@@ -111,8 +123,9 @@ func TestUnitsEachHasItsTimeout(t *testing.T) {
 		last := ask(t.Context(), u, "x.service", 1)
 		<-running
 		<-last
-		require.Len(t, systemd.done, 3)
-		require.Equal(t, 1, systemd.most)
+		done, _, most := systemd.seen()
+		require.Len(t, done, 3)
+		require.Equal(t, 1, most)
 		require.Empty(t, u.gathering)
 	})
 }
