@@ -16,8 +16,13 @@ import (
 // end with a tilde, which editors leave. A program or a directory on the way to
 // it that somebody else could change is refused, each by itself.
 func programsIn(dir string) ([]task, error) {
-	if _, err := trusted(dir); err != nil {
+	dir = filepath.Clean(dir)
+	mode, err := walk(dir, false)
+	if err != nil {
 		return nil, err
+	}
+	if isLink(mode) {
+		return nil, linkRefused(dir)
 	}
 	entries, err := os.ReadDir(dir) // sorted by name
 	if err != nil {
@@ -39,37 +44,68 @@ func programsIn(dir string) ([]task, error) {
 	return tasks, nil
 }
 
-// trusted returns a path without links, if nobody but root and this process's
-// user can change what it leads to.
+// maxLinks is how many links a program's name may lead through.
+const maxLinks = 8
+
+// trusted returns the path of a program, if nobody but root and this process's
+// user can change what it leads to. The program's own name may be a link: it's
+// in a directory that was looked at, and what it leads to is looked at as well.
 func trusted(path string) (string, error) {
-	real, err := filepath.EvalSymlinks(path)
-	if err != nil {
-		return "", unreadable(path, err)
-	}
-	for at := real; ; at = filepath.Dir(at) {
-		if err := own(at, at != real); err != nil {
-			return "", err
+	for range maxLinks {
+		path = filepath.Clean(path)
+		mode, err := walk(path, false)
+		if err != nil || !isLink(mode) {
+			return path, err
 		}
-		if at == filepath.Dir(at) {
-			return real, nil
+		target, err := os.Readlink(path)
+		if err != nil {
+			return "", unreadable(path, err)
 		}
+		if !filepath.IsAbs(target) {
+			target = filepath.Join(filepath.Dir(path), target)
+		}
+		path = target
 	}
+	return "", failure.New(failure.Configuration, "%s is behind too many links", path)
 }
 
-// own refuses what somebody else can change. In a directory on the way with the
-// sticky bit, such as /tmp, others can't replace what isn't theirs.
-func own(path string, onTheWay bool) error {
+// walk looks at each name of a clean path as it's written, from the root on,
+// and returns the mode of the last one. It refuses links on the way.
+func walk(path string, onTheWay bool) (mode uint32, err error) {
+	if above := filepath.Dir(path); above != path {
+		mode, err := walk(above, true)
+		if err == nil && isLink(mode) {
+			err = linkRefused(above)
+		}
+		if err != nil {
+			return 0, err
+		}
+	}
+	return own(path, onTheWay)
+}
+
+func isLink(mode uint32) bool { return mode&unix.S_IFMT == unix.S_IFLNK }
+
+func linkRefused(path string) error {
+	return failure.New(failure.Configuration, "%s is a symbolic link; give the path of hooks without links on the way", path)
+}
+
+// own refuses what somebody else can change, and returns its mode. In a
+// directory on the way with the sticky bit, such as /tmp, others can't replace
+// what isn't theirs.
+func own(path string, onTheWay bool) (mode uint32, err error) {
 	var stat unix.Stat_t
 	if err := unix.Lstat(path, &stat); err != nil {
-		return unreadable(path, err)
+		return 0, unreadable(path, err)
 	}
 	if stat.Uid != 0 && int(stat.Uid) != os.Geteuid() {
-		return failure.New(failure.Configuration, "%s belongs to user %d; hooks, and the directories on the way to them, must belong to root or to the agent's user", path, stat.Uid)
+		return 0, failure.New(failure.Configuration, "%s belongs to user %d; hooks, and the directories on the way to them, must belong to root or to the agent's user", path, stat.Uid)
 	}
-	if stat.Mode&0o022 != 0 && (!onTheWay || stat.Mode&unix.S_ISVTX == 0) {
-		return failure.New(failure.Configuration, "%s can be written by others than its owner, so it isn't run; chmod go-w %s", path, path)
+	// Every link has mode 0777, which means nothing.
+	if !isLink(stat.Mode) && stat.Mode&0o022 != 0 && (!onTheWay || stat.Mode&unix.S_ISVTX == 0) {
+		return 0, failure.New(failure.Configuration, "%s can be written by others than its owner, so it isn't run; chmod go-w %s", path, path)
 	}
-	return nil
+	return stat.Mode, nil
 }
 
 func unreadable(path string, err error) error {

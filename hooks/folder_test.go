@@ -48,6 +48,7 @@ func TestDirectoryRefused(t *testing.T) {
 	require.ErrorContains(t, g.Once(t.Context()), "hooks_dir: "+dir+" can be written by others")
 	require.Empty(t, content(notes))
 
+	require.NoError(t, os.Chmod(dir, 0o755))
 	g = newRig(t, RunnerOptions{Directory: filepath.Join(dir, "none")})
 	g.Changed(sampleChange())
 	require.ErrorContains(t, g.Once(t.Context()), "none doesn't exist")
@@ -82,6 +83,51 @@ func TestDirectoryFollowsALinkToItsEnd(t *testing.T) {
 	g.Changed(sampleChange())
 	require.ErrorContains(t, g.Once(t.Context()), elsewhere+" can be written by others")
 	require.Equal(t, 1, strings.Count(content(notes), "ran"))
+}
+
+// TestDirectoryRefusesLinksOnTheWay has the same directory behind a link, at
+// its own name and above it: what a link leads to may be fine, and change.
+func TestDirectoryRefusesLinksOnTheWay(t *testing.T) {
+	dir, _ := folder(t, "10-first")
+	elsewhere := t.TempDir()
+	link := filepath.Join(elsewhere, "link")
+	require.NoError(t, os.Symlink(dir, link))
+	_, err := programsIn(link)
+	require.ErrorContains(t, err, link+" is a symbolic link")
+	_, err = programsIn(link + "/")
+	require.ErrorContains(t, err, link+" is a symbolic link")
+
+	above := filepath.Join(elsewhere, "above")
+	require.NoError(t, os.Symlink(filepath.Dir(dir), above))
+	_, err = programsIn(filepath.Join(above, filepath.Base(dir)))
+	require.ErrorContains(t, err, above+" is a symbolic link")
+
+	program := filepath.Join(dir, "20-link")
+	require.NoError(t, os.Symlink(filepath.Join(link, "10-first"), program))
+	_, err = trusted(program)
+	require.ErrorContains(t, err, link+" is a symbolic link")
+
+	round := filepath.Join(dir, "30-round")
+	require.NoError(t, os.Symlink("30-round", round))
+	_, err = trusted(round)
+	require.ErrorContains(t, err, "behind too many links")
+	relative := filepath.Join(dir, "40-relative")
+	require.NoError(t, os.Symlink("10-first", relative))
+	path, err := trusted(relative)
+	require.NoError(t, err)
+	require.Equal(t, filepath.Join(dir, "10-first"), path)
+}
+
+func TestDirectoryBehindAnothersLink(t *testing.T) {
+	if os.Geteuid() != 0 {
+		t.Skip("only root may give a link away")
+	}
+	dir, _ := folder(t, "10-first")
+	link := filepath.Join(dir, "20-link")
+	require.NoError(t, os.Symlink(filepath.Join(dir, "10-first"), link))
+	require.NoError(t, os.Lchown(link, 12345, 12345))
+	_, err := trusted(link)
+	require.ErrorContains(t, err, link+" belongs to user 12345")
 }
 
 func TestDirectoryOfAnotherUser(t *testing.T) {

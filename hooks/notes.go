@@ -17,7 +17,7 @@ func (o *Options) Notes() []string {
 	case o.User != "":
 		notes = append(notes, "runs inside the agent's unit and its sandbox; "+userNeeds(o.User))
 	case o.Signal != "":
-		notes = append(notes, signalNeeds())
+		notes = append(notes, signalNeeds(o.PIDFile != ""))
 	case o.ReloadUnit != "":
 		notes = append(notes, unitNeeds("reload", o.ReloadUnit))
 	case o.RestartUnit != "":
@@ -33,9 +33,15 @@ func userNeeds(user string) string {
 		"[Service] AmbientCapabilities=CAP_SETUID CAP_SETGID CAP_KILL, CapabilityBoundingSet=CAP_SETUID CAP_SETGID CAP_KILL, SystemCallFilter=@setuid"
 }
 
-func signalNeeds() string {
-	return "reaches processes of the agent's own user; another user's needs CAP_KILL. Under systemd that takes a drop-in: " +
+// signalNeeds says what a signal takes. One by pid_file looks at the process,
+// which the unit's ProtectProc=invisible hides if it's another user's.
+func signalNeeds(byFile bool) string {
+	needs := "reaches processes of the agent's own user; another user's needs CAP_KILL. Under systemd that takes a drop-in: " +
 		"[Service] AmbientCapabilities=CAP_KILL, CapabilityBoundingSet=CAP_KILL"
+	if byFile {
+		needs += ", ProtectProc=default"
+	}
+	return needs
 }
 
 func unitNeeds(verb, unit string) string {

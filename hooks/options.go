@@ -35,10 +35,10 @@ type Options struct {
 	PIDFile string `yaml:"pid_file,omitempty"`
 	// Unit is the systemd service whose main process gets the signal.
 	Unit string `yaml:"unit,omitempty"`
-	// ReloadUnit is a systemd unit to reload; one that isn't running is left
+	// ReloadUnit is a systemd unit to reload; one that is stopped is left
 	// alone.
 	ReloadUnit string `yaml:"reload_unit,omitempty"`
-	// RestartUnit is a systemd unit to restart; one that isn't running is left
+	// RestartUnit is a systemd unit to restart; one that is stopped is left
 	// alone.
 	RestartUnit string `yaml:"restart_unit,omitempty"`
 	// User is the user to run the program of `exec` as, by name or number. The

@@ -74,7 +74,8 @@ func TestNotesNameWhatIsNeeded(t *testing.T) {
 	for want, options := range map[string]Options{
 		"AmbientCapabilities=CAP_SETUID CAP_SETGID CAP_KILL": {Exec: []string{"/bin/true"}, User: "app"},
 		"ReadWritePaths=":                                    {Exec: []string{"/bin/true"}},
-		"AmbientCapabilities=CAP_KILL":                       {Signal: "HUP", PIDFile: "/run/x.pid"},
+		"ProtectProc=default":                                {Signal: "HUP", PIDFile: "/run/x.pid"},
+		"AmbientCapabilities=CAP_KILL":                       {Signal: "HUP", Unit: "x.service"},
 		"rollcall install systemd --allow-reload x.service":  {ReloadUnit: "x.service"},
 		"rollcall install systemd --allow-restart x.service": {RestartUnit: "x.service"},
 	} {

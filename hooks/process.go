@@ -28,9 +28,8 @@ type process struct {
 // interface.
 const clockTicks = 100
 
-// openProcess takes hold of a process and finds out whose it is and since when
-// it runs.
-func openProcess(pid int) (*process, error) {
+// holdProcess takes hold of a process, and knows nothing else of it.
+func holdProcess(pid int) (*process, error) {
 	fd, err := unix.PidfdOpen(pid, 0)
 	switch {
 	case errors.Is(err, unix.ESRCH), errors.Is(err, unix.EINVAL):
@@ -38,8 +37,17 @@ func openProcess(pid int) (*process, error) {
 	case err != nil:
 		return nil, failure.Wrap(failure.Other, err, "process %d can't be opened: %s", pid, reason(err))
 	}
-	p := &process{pid: pid, fd: fd}
-	if err := p.look(); err != nil {
+	return &process{pid: pid, fd: fd}, nil
+}
+
+// openProcess takes hold of a process and finds out whose it is and since when
+// it runs.
+func openProcess(pid int) (*process, error) {
+	p, err := holdProcess(pid)
+	if err != nil {
+		return nil, err
+	}
+	if err := p.look("/proc"); err != nil {
 		p.close()
 		return nil, err
 	}
@@ -48,15 +56,20 @@ func openProcess(pid int) (*process, error) {
 
 // look reads /proc, and then asks the descriptor whether it was about the same
 // process.
-func (p *process) look() error {
-	dir := fmt.Sprintf("/proc/%d", p.pid)
+func (p *process) look(proc string) error {
+	dir := fmt.Sprintf("%s/%d", proc, p.pid)
 	var owner unix.Stat_t
 	statErr := unix.Stat(dir, &owner)
 	text, readErr := os.ReadFile(dir + "/stat")
 	if err := p.send(0); errors.Is(err, unix.ESRCH) {
 		return failure.Wrap(failure.NotFound, err, "process %d has just ended", p.pid)
 	}
-	if err := errors.Join(statErr, readErr); err != nil {
+	// It's there, so what hides it is the way /proc is mounted.
+	err := errors.Join(statErr, readErr)
+	if errors.Is(err, unix.ENOENT) || errors.Is(err, unix.EPERM) || errors.Is(err, unix.EACCES) {
+		return failure.Wrap(failure.Configuration, err, "process %d belongs to somebody else and is hidden from the agent, so it can't be told from another one; a signal by pid_file %s", p.pid, signalNeeds(true))
+	}
+	if err != nil {
 		return failure.Wrap(failure.Other, err, "process %d can't be looked at: %s", p.pid, reason(err))
 	}
 	ticks, err := startTicks(text)
@@ -165,6 +178,9 @@ func signalByFile(path string, signal unix.Signal) error {
 	return p.signal(signal)
 }
 
+// looked says whether /proc was read about it.
+func (p *process) looked() bool { return !p.started.IsZero() }
+
 // signal sends, and explains a refusal.
 func (p *process) signal(signal unix.Signal) error {
 	err := p.send(signal)
@@ -172,7 +188,7 @@ func (p *process) signal(signal unix.Signal) error {
 	case err == nil:
 		return nil
 	case errors.Is(err, unix.EPERM):
-		return failure.Wrap(failure.Configuration, err, "process %d belongs to user %d, and may not be signalled: a signal %s", p.pid, p.uid, signalNeeds())
+		return failure.Wrap(failure.Configuration, err, "process %d isn't the agent's own, and may not be signalled: a signal %s", p.pid, signalNeeds(p.looked()))
 	default:
 		return failure.Wrap(failure.NotFound, err, "process %d has just ended", p.pid)
 	}

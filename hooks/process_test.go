@@ -6,6 +6,8 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"strconv"
+	"syscall"
 	"testing"
 	"time"
 
@@ -131,6 +133,54 @@ func TestStartedIsTheTimeOfStart(t *testing.T) {
 	defer p.close()
 	require.WithinRange(t, p.started, before.Add(-100*time.Millisecond), time.Now())
 	require.EqualValues(t, os.Geteuid(), p.uid)
+}
+
+// TestHiddenProcess has a /proc that shows nothing of a process that runs, as
+// ProtectProc=invisible does, and one that shows nothing but its name.
+func TestHiddenProcess(t *testing.T) {
+	d := startDaemon(t)
+	p, err := holdProcess(d.pid)
+	require.NoError(t, err)
+	defer p.close()
+	proc := t.TempDir()
+	for _, step := range []string{"invisible", "without its files"} {
+		err = p.look(proc)
+		require.ErrorContains(t, err, "is hidden from the agent", step)
+		require.ErrorContains(t, err, "ProtectProc=default", step)
+		require.Equal(t, failure.Configuration, failure.KindOf(err))
+		require.NoError(t, os.MkdirAll(filepath.Join(proc, fmt.Sprint(d.pid)), 0o755))
+	}
+	d.end()
+	err = p.look(proc)
+	require.ErrorContains(t, err, "has just ended")
+	require.Equal(t, failure.NotFound, failure.KindOf(err))
+}
+
+// TestSignalUnitOfAnotherUser signals another user's process without the right
+// to: that's said, and /proc isn't needed for it. It runs this test again as
+// somebody who isn't root.
+func TestSignalUnitOfAnotherUser(t *testing.T) {
+	if pid := os.Getenv("ROLLCALL_TEST_VICTIM"); pid != "" {
+		number, err := strconv.Atoi(pid)
+		require.NoError(t, err)
+		err = signalUnit(t.Context(), &stubPIDs{pids: []int{number}}, "x.service", unix.SIGHUP)
+		require.ErrorContains(t, err, "isn't the agent's own, and may not be signalled")
+		require.ErrorContains(t, err, "CAP_KILL")
+		require.NotContains(t, err.Error(), "ProtectProc")
+		return
+	}
+	if os.Geteuid() != 0 {
+		t.Skip("only root may become somebody else")
+	}
+	d := startDaemon(t)
+	again := exec.Command("/proc/self/exe", "-test.run=^TestSignalUnitOfAnotherUser$", "-test.v")
+	again.Env = []string{fmt.Sprint("ROLLCALL_TEST_VICTIM=", d.pid), "PATH=" + defaultPath}
+	again.Dir = "/"
+	again.SysProcAttr = &unix.SysProcAttr{Credential: &syscall.Credential{Uid: 12345, Gid: 12345}}
+	out, err := again.CombinedOutput()
+	require.NoError(t, err, "%s", out)
+	require.Contains(t, string(out), "--- PASS: TestSignalUnitOfAnotherUser")
+	require.Equal(t, "ready\n", content(d.notes))
 }
 
 // stubPIDs stands for systemd: it names main processes in turn, the last one

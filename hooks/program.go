@@ -20,17 +20,37 @@ import (
 // for. Only a process that has left its group can keep it open.
 const pipePatience = time.Second
 
+// endPatience is how long a killed program gets to be gone. One that hangs in
+// the kernel, on a file system that doesn't answer, takes as long as that does.
+const endPatience = 5 * time.Second
+
 // program is one run of a program.
 type program struct {
 	argv []string
 	env  []string
 	// as is the user to run as; nil: the agent's.
 	as *syscall.Credential
+	ending
 }
+
+// ending is how a program's group is ended.
+type ending struct {
+	kill     func(group int)
+	patience time.Duration
+}
+
+// unended is the error of a program that was killed and is still there.
+type unended struct {
+	error
+	// gone is closed once it has ended.
+	gone <-chan struct{}
+}
+
+func (u *unended) Unwrap() error { return u.error }
 
 // run runs the program in a process group of its own until it ends or ctx does,
 // and then kills whatever is left of the group. It returns the output in either
-// case.
+// case, unless the program can't be ended: the error is an *unended then.
 func (p program) run(ctx context.Context) ([]string, error) {
 	var out captured
 	cmd := &exec.Cmd{
@@ -42,16 +62,29 @@ func (p program) run(ctx context.Context) ([]string, error) {
 		return nil, failure.Wrap(failure.Configuration, err, "%s can't be started: %s", p.argv[0], reason(err))
 	}
 	group := cmd.Process.Pid
-	stop := context.AfterFunc(ctx, func() { killGroup(group) })
-	awaitEnd(group)
-	ended := !stop() // ctx had ended by then
-	// The leader isn't reaped yet, so its number is still the group's.
-	killGroup(group)
+	ended := make(chan struct{})
+	go func() {
+		defer close(ended)
+		awaitEnd(group)
+	}()
+	late := false
+	select {
+	case <-ended:
+	case <-ctx.Done():
+		late = true
+		p.kill(group)
+		if !within(p.patience, ended) {
+			return nil, p.abandon(ctx, cmd, ended)
+		}
+	}
+	// The leader isn't reaped yet, so its number is still the group's: all
+	// killing is done before Wait, and by this goroutine.
+	p.kill(group)
 	err := cmd.Wait()
 	if err == nil || errors.Is(err, exec.ErrWaitDelay) {
 		return out.lines(), nil
 	}
-	if ended {
+	if late {
 		return out.lines(), timedOut(ctx, "it was killed, with all that it had started")
 	}
 	var exit *exec.ExitError
@@ -59,6 +92,33 @@ func (p program) run(ctx context.Context) ([]string, error) {
 		return out.lines(), failure.Wrap(failure.Other, err, "%s ended with %s%s", p.argv[0], exit, lastWords(out.lines()))
 	}
 	return out.lines(), failure.Wrap(failure.Other, err, "%s: %s", p.argv[0], reason(err))
+}
+
+// abandon leaves a program that can't be ended to a goroutine that reaps it one
+// day. Nobody waits for that but the hook's next run: the agent must be able to
+// stop without it.
+func (p program) abandon(ctx context.Context, cmd *exec.Cmd, ended <-chan struct{}) error {
+	gone := make(chan struct{})
+	go func() {
+		defer close(gone)
+		<-ended
+		p.kill(cmd.Process.Pid)
+		_ = cmd.Wait()
+	}()
+	return &unended{gone: gone, error: failure.Wrap(failure.Transient, context.Cause(ctx),
+		"%s can't be ended: it was killed, and process %d is still there after %s; it may wait for a disk or a network file system that doesn't answer", p.argv[0], cmd.Process.Pid, p.patience)}
+}
+
+// within says whether done is closed in that time.
+func within(limit time.Duration, done <-chan struct{}) bool {
+	timer := time.NewTimer(limit)
+	defer timer.Stop()
+	select {
+	case <-done:
+		return true
+	case <-timer.C:
+		return false
+	}
 }
 
 // startBare starts a program without the agent's ambient capabilities. A unit's

@@ -100,6 +100,36 @@ func TestTimeoutKillsTheGroup(t *testing.T) {
 	allGone(t, numbers)
 }
 
+// TestProgramThatCannotBeEnded has a kill that does nothing, as it is for a
+// process that hangs in the kernel: the hook's time is bounded all the same,
+// and there's no second process.
+func TestProgramThatCannotBeEnded(t *testing.T) {
+	dir := t.TempDir()
+	numbers, gate := filepath.Join(dir, "pids"), filepath.Join(dir, "gate")
+	hook := execute(script(t, dir, "hook", fmt.Sprintf("echo $$ >> %s; until [ -e %s ]; do sleep 0.01; done", numbers, gate)))
+	hook.Timeout = 300 * time.Millisecond
+	g := newRig(t, RunnerOptions{Hooks: []Options{hook}})
+	g.ending = ending{kill: func(int) {}, patience: 50 * time.Millisecond}
+	run := func() error {
+		results, err := g.Test(t.Context(), sampleChange())
+		require.NoError(t, err)
+		return results[0].Err
+	}
+	defer func() { require.NoError(t, os.WriteFile(gate, nil, 0o600)) }()
+
+	err := run()
+	require.ErrorContains(t, err, "can't be ended: it was killed, and process ")
+	require.Equal(t, resultTimeout, Result{Err: err}.word())
+	require.ErrorContains(t, run(), "an earlier run of "+hook.Exec[0]+" can't be ended")
+	await(t, "the first run", func() bool { return content(numbers) != "" })
+	require.Len(t, strings.Fields(content(numbers)), 1)
+
+	require.NoError(t, os.WriteFile(gate, nil, 0o600))
+	await(t, "a run that works", func() bool { return run() == nil })
+	require.Empty(t, g.unended)
+	allGone(t, numbers)
+}
+
 // TestNothingIsLeftBehind has a program that leaves another one running in its
 // group, with its output open.
 func TestNothingIsLeftBehind(t *testing.T) {

@@ -13,6 +13,7 @@ import (
 
 	"rollcall/diagnostics"
 	"rollcall/failure"
+	"rollcall/internal/pulse"
 )
 
 // Reporter hears what the last run of an output's hooks came to; the output's
@@ -39,11 +40,14 @@ type RunnerOptions struct {
 	// Getenv is the agent's own environment, of which PATH, HOME and LANG are
 	// passed on.
 	Getenv func(string) string
-	Log    *slog.Logger
+	// Units is shared by the runners of all outputs, so that a unit is reloaded
+	// once for all of them; nil: each hook asks systemd itself.
+	Units *Units
+	Log   *slog.Logger
 }
 
 // Runner runs the hooks of one output after each change. It satisfies
-// service.Service and service.Oncer. Changed is safe for concurrent use with
+// service.Service, service.Oncer and service.Prober. Changed is safe for concurrent use with
 // all else; of Run, Once and Test only one runs at a time.
 type Runner struct {
 	options RunnerOptions
@@ -51,6 +55,11 @@ type Runner struct {
 	jobs    jobs
 	pids    mainPIDs
 	tasks   []task
+	ending  ending
+	// unended are programs that couldn't be ended, by their command. It belongs
+	// to whoever runs hooks.
+	unended map[string]<-chan struct{}
+	pulse   pulse.Pulse
 
 	// wake holds one value while a change waits.
 	wake chan struct{}
@@ -66,6 +75,12 @@ func NewRunner(options RunnerOptions) (*Runner, error) {
 		options: options, jobs: manager{}, pids: manager{},
 		log:  options.Log.With("output", options.Output),
 		wake: make(chan struct{}, 1),
+
+		ending:  ending{kill: killGroup, patience: endPatience},
+		unended: map[string]<-chan struct{}{},
+	}
+	if options.Units != nil {
+		r.jobs = options.Units
 	}
 	for i, o := range options.Hooks {
 		if err := o.Validate(); err != nil {
@@ -90,6 +105,10 @@ func NewRunner(options RunnerOptions) (*Runner, error) {
 
 // Name returns "hooks/OUTPUT".
 func (r *Runner) Name() string { return "hooks/" + r.options.Output }
+
+// Alive returns an error if the hooks take longer than all of their timeouts
+// together: something that should have ended at its timeout hasn't.
+func (r *Runner) Alive() error { return r.pulse.Alive() }
 
 // Changed asks for a run. It doesn't block: changes that come before the hooks
 // are run become one, with the facts of the last and the files of all.
@@ -181,6 +200,8 @@ func (r *Runner) listDirectory() ([]task, error) {
 	if r.options.Directory == "" {
 		return nil, nil
 	}
+	r.pulse.Work("reading "+r.options.Directory, roundSlack)
+	defer r.pulse.Rest()
 	tasks, err := programsIn(r.options.Directory)
 	if err != nil {
 		return nil, failure.Wrap(failure.KindOf(err), err, "hooks_dir: %s", err)
@@ -200,6 +221,8 @@ type failures struct {
 // round runs tasks one after the other. One that fails doesn't keep the others
 // from running: the failure of one stays the failure of one.
 func (r *Runner) round(ctx context.Context, tasks []task, change Change, listing error) failures {
+	r.pulse.Work("running hooks", roundLimit(tasks))
+	defer r.pulse.Rest()
 	var failed failures
 	for _, t := range tasks {
 		if ctx.Err() != nil {
@@ -219,6 +242,19 @@ func (r *Runner) round(ctx context.Context, tasks []task, change Change, listing
 		}
 	}
 	return failed
+}
+
+// roundSlack is for what isn't bounded by a hook's timeout, above all files that
+// are looked at.
+const roundSlack = time.Minute
+
+// roundLimit is how long a round may take before the runner counts as stuck.
+func roundLimit(tasks []task) time.Duration {
+	limit := roundSlack
+	for _, t := range tasks {
+		limit += t.options.Timeout + endPatience + pipePatience
+	}
+	return limit
 }
 
 // runOne runs one task, and logs and counts it.

@@ -174,6 +174,36 @@ func TestDirectoryIsLookedAtAgain(t *testing.T) {
 	require.Equal(t, "listed\n10-first grafana\n", content(notes))
 }
 
+// TestAlive has a systemd that doesn't answer, not even at the timeout: that's
+// stuck. Waiting for the next attempt or the next change isn't.
+func TestAlive(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		g := newRig(t, RunnerOptions{Interval: 24 * time.Hour, Hooks: []Options{{ReloadUnit: "a.service"}, {ReloadUnit: "b.service", Timeout: 10 * time.Minute}}})
+		answer := make(chan struct{})
+		g.jobs.answer = func(n int, _ string) error {
+			if n == 4 {
+				<-answer
+			}
+			return failure.New(failure.Other, "broken")
+		}
+		g.start(t)
+		g.Changed(sampleChange())
+		synctest.Wait()
+		require.Len(t, g.jobs.all(), 2)
+		require.NoError(t, g.Alive(), "waits for the next attempt")
+		time.Sleep(2 * time.Second) // the second attempt
+		synctest.Wait()
+		require.Len(t, g.jobs.all(), 4)
+		time.Sleep(DefaultTimeout + 10*time.Minute)
+		require.NoError(t, g.Alive(), "within the sum of the timeouts")
+		time.Sleep(2 * time.Minute)
+		require.ErrorContains(t, g.Alive(), "while running hooks")
+		close(answer)
+		time.Sleep(time.Hour)
+		require.NoError(t, g.Alive(), "given up, and rests")
+	})
+}
+
 // TestOnceIsPartOfTheOutcome runs hooks one time, and returns what failed.
 func TestOnceIsPartOfTheOutcome(t *testing.T) {
 	g := newRig(t, RunnerOptions{Hooks: []Options{{ReloadUnit: "a.service"}, {ReloadUnit: "b.service"}}})

@@ -2,6 +2,8 @@ package hooks
 
 import (
 	"context"
+	"errors"
+	"strings"
 	"time"
 
 	"rollcall/failure"
@@ -56,12 +58,35 @@ func (r *Runner) perform(ctx context.Context, t task, change Change) ([]string, 
 	}
 }
 
+// start runs a program, unless an earlier run of the same can't be ended.
 func (r *Runner) start(ctx context.Context, t task, change Change) ([]string, error) {
-	p := program{argv: t.options.Exec}
+	key := strings.Join(t.options.Exec, "\x00")
+	if gone := r.unended[key]; gone != nil {
+		select {
+		case <-gone:
+			delete(r.unended, key)
+		default:
+			return nil, failure.New(failure.Transient, "an earlier run of %s can't be ended; it isn't run again before that is gone", t.options.Exec[0])
+		}
+	}
+	p, err := r.prepare(t, change)
+	if err != nil {
+		return nil, err
+	}
+	output, err := p.run(ctx)
+	var left *unended
+	if errors.As(err, &left) {
+		r.unended[key] = left.gone
+	}
+	return output, err
+}
+
+func (r *Runner) prepare(t task, change Change) (program, error) {
+	p := program{argv: t.options.Exec, ending: r.ending}
 	if t.guarded {
 		path, err := trusted(p.argv[0])
 		if err != nil {
-			return nil, err
+			return p, err
 		}
 		p.argv = []string{path}
 	}
@@ -69,10 +94,10 @@ func (r *Runner) start(ctx context.Context, t task, change Change) ([]string, er
 	if t.options.User != "" {
 		who, err := lookUp(t.options.User)
 		if err != nil {
-			return nil, err
+			return p, err
 		}
 		p.as, home = who.credential, who.home
 	}
 	p.env = environment(change, r.options.Getenv, home)
-	return p.run(ctx)
+	return p, nil
 }

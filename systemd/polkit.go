@@ -42,7 +42,10 @@ func (o UnitOptions) RulePath() string {
 // Call Validate first: nothing in a name could end a string of JavaScript then,
 // but for the backslash.
 func (o UnitOptions) Rule() string {
-	cases := append(ruleCases("reload", o.AllowReload), ruleCases(restartVerb, o.AllowRestart)...)
+	cases := ruleCases("reload", o.AllowReload)
+	for _, verb := range restartVerbs() {
+		cases = append(cases, ruleCases(verb, o.AllowRestart)...)
+	}
 	if len(cases) == 0 {
 		return ""
 	}
@@ -60,9 +63,9 @@ polkit.addRule(function (action, subject) {
 `
 }
 
-// restartVerb is what a hook's restart is called: it doesn't start a unit that
-// isn't running, and neither may the agent.
-const restartVerb = "try-restart"
+// restartVerbs are what a hook's restart is called: of a unit that runs, and of
+// one that has failed, which a try leaves alone.
+func restartVerbs() []string { return []string{"try-restart", "restart"} }
 
 // ruleCases are sorted and without doubles, so that the same flags in another
 // order make the same file.

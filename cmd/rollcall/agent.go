@@ -38,8 +38,9 @@ type agent struct {
 	store    identity.Store
 	notifier *systemd.Notifier
 	outputs  []output
-	// hookMetrics are shared by the hooks of all outputs.
+	// hookMetrics and hookUnits are shared by the hooks of all outputs.
 	hookMetrics *hooks.Metrics
+	hookUnits   *hooks.Units
 	closers     []func()
 	began       time.Time
 
@@ -81,6 +82,7 @@ func newAgent(cfg *config.Config, log *slog.Logger, env environment) (*agent, er
 		began:    time.Now(),
 
 		hookMetrics: hooks.NewMetrics(),
+		hookUnits:   hooks.NewUnits(),
 	}
 	a.host = service.NewHost(log, func(name string) diagnostics.Reporter { return a.board.Reporter(name, "") })
 	if err := a.build(env); err != nil {
@@ -209,6 +211,7 @@ type output interface {
 	service.Service
 	service.Oncer
 	service.Renewer
+	service.Prober
 	// RetryNow says that the cluster is back.
 	RetryNow(reason string)
 	// Holds says whether the files in place have these authorities.

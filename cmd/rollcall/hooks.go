@@ -32,6 +32,7 @@ func (a *agent) addHooks(out config.Output, env environment, deps *outputs.Depen
 	options := runnerOptions(out, env)
 	options.Log = a.log
 	options.Metrics = a.hookMetrics
+	options.Units = a.hookUnits
 	options.Reporter = a.board.Reporter(out.Name, out.Type)
 	runner, err := hooks.NewRunner(options)
 	if err != nil {

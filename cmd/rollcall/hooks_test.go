@@ -90,7 +90,7 @@ func TestHooksTestFails(t *testing.T) {
 	require.Equal(t, exitFailed, exitCode(err))
 	require.Regexp(t, `exec /bin/false +failed .*ended with exit status 1\n`, stdout)
 	require.Regexp(t, `exec /bin/true +ok `, stdout)
-	require.Regexp(t, `hooks_dir /nonexistent/hooks.d +failed .*hooks_dir: /nonexistent/hooks.d doesn't exist\n`, stdout)
+	require.Regexp(t, `hooks_dir /nonexistent/hooks.d +failed .*hooks_dir: /nonexistent doesn't exist\n`, stdout)
 }
 
 func TestValidateTellsWhatHooksNeed(t *testing.T) {
@@ -142,4 +142,19 @@ func TestOnceCountsTheHooks(t *testing.T) {
 	out.err = nil
 	require.ErrorContains(t, host.Once(t.Context())[0].Err, "the credentials are in place, but a hook failed: exec /bin/false")
 	require.FileExists(t, ran)
+}
+
+// stuckOutput hangs.
+type stuckOutput struct{ output }
+
+func (stuckOutput) Alive() error { return errors.New("stuck") }
+
+// TestHooksHideNoStuckOutput asks an output with hooks what the watchdog asks.
+func TestHooksHideNoStuckOutput(t *testing.T) {
+	var hosted service.Service = hooked(stuckOutput{}, &hooks.Runner{})
+	prober, ok := hosted.(service.Prober)
+	require.True(t, ok)
+	require.EqualError(t, prober.Alive(), "stuck")
+	var runner service.Service = &hooks.Runner{}
+	require.Implements(t, (*service.Prober)(nil), runner)
 }
