@@ -51,8 +51,12 @@ func (d *Directory) accessTo(dir *Dir) (access, error) {
 	case err != nil:
 		return private, dir.fail("read the default ACL of", "", err)
 	}
-	a := access{readers: passedOn(passed), configured: len(d.opts.Readers) > 0}
-	if a.configured {
+	a := access{configured: len(d.opts.Readers) > 0}
+	if !a.configured {
+		if a.readers, err = d.chosen(dir, passed); err != nil {
+			return private, err
+		}
+	} else {
 		if a.readers, err = ResolveReaders(d.opts.Readers); err != nil {
 			return private, failure.Wrap(failure.Configuration, err, "the destination %s has a reader that can't be: %v", d.opts.Path, err)
 		}
@@ -67,6 +71,28 @@ func (d *Directory) accessTo(dir *Dir) (access, error) {
 	a.perms = g
 	return a, nil
 }
+
+// chosen returns the readers that a directory's default ACL names. Whoever owns
+// the directory can set it, and would choose who reads the keys: it counts only
+// if that's root or this process's user.
+func (d *Directory) chosen(dir *Dir, list acl.ACL) ([]acl.Entry, error) {
+	readers := passedOn(list)
+	if len(readers) == 0 {
+		return nil, nil
+	}
+	st, err := fstat(dir.fd)
+	if err != nil {
+		return nil, dir.fail("stat", "", err)
+	}
+	if trusted(st) {
+		return readers, nil
+	}
+	d.warn("The directory belongs to another user, so the readers that its default ACL names get nothing. Name them as `readers` of the destination.", "owner", acl.UserName(st.Uid))
+	return nil, nil
+}
+
+// trusted says that what st describes belongs to root or to this process's user.
+func trusted(st unix.Stat_t) bool { return st.Uid == 0 || int(st.Uid) == os.Geteuid() }
 
 func (d *Directory) fallBack(err error) {
 	d.warn("The ACL for the readers can't be set: the files are readable by their owner alone.", "error", err)

@@ -197,6 +197,31 @@ func TestDefaultACL(t *testing.T) {
 	}
 }
 
+// TestDefaultACLOfAnotherUser: the owner of a directory doesn't choose who reads
+// the bot's keys.
+func TestDefaultACLOfAnotherUser(t *testing.T) {
+	needRoot(t, "to give directories away")
+	for _, mode := range updateModes {
+		t.Run(string(mode), func(t *testing.T) {
+			path := filepath.Join(reachable(t), "out")
+			require.NoError(t, os.Mkdir(path, 0o700))
+			setList(t, path, acl.Default, acl.New(7, acl.Entry{Tag: acl.User, Perm: 5, ID: readerID}))
+			require.NoError(t, os.Chown(path, thirdID, thirdID))
+			d := directory(t, path, update(mode))
+			log := captureLog(d)
+			write(t, d, setOf("1", "key"))
+			write(t, d, setOf("2", "key"))
+			require.Equal(t, os.FileMode(0o600), stat(t, filepath.Join(path, "key")).Mode().Perm(), "whatever entries it has, the mask lets none in")
+			require.Equal(t, 1, strings.Count(log.String(), "the readers that its default ACL names get nothing"), log)
+
+			plan := initialise(t, initOptions(path, func(o *InitOptions) { o.Readers = nil }))
+			require.Empty(t, plan.Readers)
+			require.Contains(t, strings.Join(plan.Notes, "\n"), "makes nobody a reader")
+			require.Empty(t, listOf(t, path, acl.Default))
+		})
+	}
+}
+
 func TestDriftIsRepaired(t *testing.T) {
 	chmod := func(mode fs.FileMode) func(*testing.T, string) {
 		return func(t *testing.T, path string) { require.NoError(t, os.Chmod(path, mode)) }

@@ -126,6 +126,10 @@ func (o *InitOptions) check() error {
 		return failure.New(failure.Configuration,
 			"the owner %s of %s isn't the bot (%s): with `update: %s` the bot makes and removes directories there and keeps the rights exact, which only the owner can; leave --owner out, or use `update: %s` for that output",
 			acl.UserName(o.Owner.UID), path, acl.UserName(o.Bot.UID), UpdateSet, UpdateFile)
+	case foreign && o.Owner.UID != 0 && len(d.Readers) == 0:
+		return failure.New(failure.Configuration,
+			"the owner %s of %s could choose who reads the files there, unless the configuration says it: name the `readers` of that output, or leave --owner out",
+			acl.UserName(o.Owner.UID), path)
 	case d.ACLs == ACLOff && (foreign || len(o.Readers) > 0):
 		return failure.New(failure.Configuration,
 			"%s has `acls: %s`, so that nobody but its owner can get in: use `acls: %s` for that output, or leave out readers and --owner", path, ACLOff, ACLTry)

@@ -315,6 +315,10 @@ func TestInitRefuses(t *testing.T) {
 			func(o *InitOptions) { o.Owner = other },
 			[]string{"the owner 61002 of " + path + " isn't the bot (61000)", "with `update: set` the bot makes and removes directories there", "use `update: file`"},
 		},
+		"another owner, file, readers by flag": {
+			func(o *InitOptions) { o.Owner, o.Directory.Update = other, UpdateFile },
+			[]string{"the owner 61002 of " + path + " could choose who reads the files there", "name the `readers` of that output"},
+		},
 		"another owner, storage": {
 			func(o *InitOptions) { o.Owner, o.Storage = other, true }, []string{"belongs to the bot and to nobody else"},
 		},
@@ -356,11 +360,12 @@ func TestInitWithAnotherOwner(t *testing.T) {
 			initialise(t, initOptions(path, func(o *InitOptions) {
 				o.Directory.Update = mode
 				o.Owner = Account{UID: thirdID, GID: thirdID}
+				o.Directory.Readers = o.Readers
 			}))
 			require.Equal(t, "user::rwx,user:61000:rwx,user:61001:r-x,group::---,mask::rwx,other::---", listOf(t, path, acl.Access))
-			require.Equal(t, readerDir, listOf(t, path, acl.Default))
+			require.Empty(t, listOf(t, path, acl.Default))
 			as(t, botID, func() {
-				d := directory(t, path, update(mode))
+				d := directory(t, path, update(mode), theReader())
 				require.NoError(t, d.Prepare(t.Context()))
 				write(t, d, setOf("1", "key", "a/b"))
 				write(t, d, setOf("2", "key", "a/b"))
@@ -394,6 +399,7 @@ func TestInitWithoutACLs(t *testing.T) {
 			require.ErrorContains(t, err, "the file system of "+path+" has no ACLs, which `acls: required` asks for")
 			_, err = PlanInit(initOptions(path, func(o *InitOptions) {
 				o.Directory.Update, o.Owner = UpdateFile, Account{UID: thirdID, GID: thirdID}
+				o.Directory.Readers = o.Readers
 			}))
 			require.ErrorContains(t, err, "leave --owner out")
 			if name == "vfat" {

@@ -73,7 +73,7 @@ type DirectoryOptions struct {
 	ACLs ACLMode `yaml:"acls,omitempty"`
 	// Readers may read the files (r) and list the directories (r-x), by POSIX
 	// ACL; nobody else may. Default: those that `rollcall init` left as the
-	// directory's default ACL.
+	// directory's default ACL, if root or the agent's user owns the directory.
 	Readers []Reader `yaml:"readers,omitempty"`
 	// Update is set (default), file or in-place.
 	Update UpdateMode `yaml:"update,omitempty"`
