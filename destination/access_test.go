@@ -211,7 +211,9 @@ func TestDefaultACLOfAnotherUser(t *testing.T) {
 			log := captureLog(d)
 			write(t, d, setOf("1", "key"))
 			write(t, d, setOf("2", "key"))
-			require.Equal(t, os.FileMode(0o600), stat(t, filepath.Join(path, "key")).Mode().Perm(), "whatever entries it has, the mask lets none in")
+			info, err := os.Stat(filepath.Join(path, "key"))
+			require.NoError(t, err)
+			require.Equal(t, os.FileMode(0o600), info.Mode().Perm(), "whatever entries it has, the mask lets none in")
 			require.Equal(t, 1, strings.Count(log.String(), "the readers that its default ACL names get nothing"), log)
 
 			plan := initialise(t, initOptions(path, func(o *InitOptions) { o.Readers = nil }))

@@ -137,11 +137,13 @@ func (o *InitOptions) check() error {
 	return nil
 }
 
-// open opens the directory, or what there is of the way to it.
+// open opens the directory, or what there is of the way to it. It follows no
+// link, whatever the configuration says: init mostly runs as root, and whoever
+// could place a link on the way would be given what it leads to.
 func (p *InitPlan) open() error {
 	r := resolver{openat2: unix.Openat2}
 	for at := p.Path; ; at = filepath.Dir(at) {
-		fd, err := r.open(at, p.opts.Directory.Symlinks)
+		fd, err := r.open(at, SymlinksTrySecure)
 		switch {
 		case err == nil:
 			p.dir = &Dir{fd: fd, path: at, perms: ownerOnly{}}
@@ -150,8 +152,11 @@ func (p *InitPlan) open() error {
 			p.missing = append([]string{filepath.Base(at)}, p.missing...)
 		case errors.Is(err, fs.ErrPermission):
 			return p.refused(&fs.PathError{Op: "open", Path: at, Err: err})
+		case firstLink(at) != "" && (errors.Is(err, unix.ELOOP) || errors.Is(err, unix.ENOTDIR)):
+			return failure.Wrap(failure.Configuration, err,
+				"the directory %s is refused: %s is a symbolic link, and init follows none, whatever `symlinks` says; give the real path", at, firstLink(at))
 		default:
-			return unresolved(at, p.opts.Directory.Symlinks, err)
+			return unresolved(at, SymlinksTrySecure, err)
 		}
 	}
 }

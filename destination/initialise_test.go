@@ -329,7 +329,11 @@ func TestInitRefuses(t *testing.T) {
 			func(o *InitOptions) { o.Readers = []Reader{{User: "no-such-user"}} }, []string{`there's no user "no-such-user" on this host`},
 		},
 		"a link at the directory": {
-			func(o *InitOptions) { o.Directory.Path = link }, []string{link + " is a symbolic link, and `symlinks: try-secure` follows none"},
+			func(o *InitOptions) { o.Directory.Path = link }, []string{link + " is a symbolic link, and init follows none"},
+		},
+		"a link, with symlinks: insecure": {
+			func(o *InitOptions) { o.Directory.Path, o.Directory.Symlinks = link, SymlinksInsecure },
+			[]string{link + " is a symbolic link, and init follows none, whatever `symlinks` says"},
 		},
 		"a link in a parent": {
 			func(o *InitOptions) { o.Directory.Path = link + "/a/b" }, []string{link + " is a symbolic link"},
