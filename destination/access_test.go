@@ -290,11 +290,14 @@ func TestAFileOfAnotherUserIsReplaced(t *testing.T) {
 			set := setOf("1", "key", "tlscert")
 			write(t, d, set)
 			require.NoError(t, os.Chown(filepath.Join(path, "key"), thirdID, thirdID))
-			result := write(t, d, set)
 			if mode == UpdateInPlace {
-				require.Equal(t, Result{}, result, "whose file it is, is the user's affair there")
+				before := state(t, path)
+				_, err := d.Write(t.Context(), set)
+				require.ErrorContains(t, err, filepath.Join(path, "key")+" belongs to another user or has a second name")
+				require.Equal(t, before[filepath.Join(path, "key")], state(t, path)[filepath.Join(path, "key")])
 				return
 			}
+			result := write(t, d, set)
 			require.True(t, result.Changed)
 			require.Equal(t, []string{"key"}, result.Repaired)
 			requireExact(t, path)

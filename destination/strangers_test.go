@@ -77,6 +77,46 @@ func TestWriterByACL(t *testing.T) {
 	require.Equal(t, "his", string(mustRead(t, key)))
 }
 
+// TestPlantedBeforeTheDirectoryWasTightened: the write that lets readers in shuts
+// others out first, and what they left there until then stays untouched.
+func TestPlantedBeforeTheDirectoryWasTightened(t *testing.T) {
+	needRoot(t, "to give files away")
+	plants := map[string]func(t *testing.T, at, outside string){
+		"a file of his": func(t *testing.T, at, _ string) {
+			require.NoError(t, os.WriteFile(at, []byte("his"), 0o600))
+			require.NoError(t, os.Chown(at, thirdID, thirdID))
+		},
+		"a second name": func(t *testing.T, at, outside string) { require.NoError(t, os.Link(outside, at)) },
+	}
+	for name, plant := range plants {
+		for _, file := range []string{"key", "sub/key"} {
+			t.Run(name+", "+file, func(t *testing.T) {
+				base := reachable(t)
+				path, outside := filepath.Join(base, "out"), filepath.Join(base, "victim")
+				put(t, base, Set{"victim": []byte("untouched")})
+				at := filepath.Join(path, file)
+				require.NoError(t, os.MkdirAll(filepath.Dir(at), 0o700))
+				require.NoError(t, os.Chmod(path, 0o777))
+				plant(t, at, outside)
+				before := state(t, base)
+				d := directory(t, path, update(UpdateInPlace), theReader())
+				for range 2 { // the second time others can't write any more
+					_, err := d.Write(t.Context(), setOf("1", "key", "sub/key"))
+					require.ErrorContains(t, err, at+" belongs to another user or has a second name")
+				}
+				require.Equal(t, before[at], state(t, base)[at])
+				require.Equal(t, before[outside], state(t, base)[outside])
+				require.Equal(t, "untouched", string(mustRead(t, outside)))
+
+				require.NoError(t, os.Chmod(path, 0o700))
+				_, err := d.Write(t.Context(), setOf("1", "key", "sub/key"))
+				require.ErrorContains(t, err, at)
+				require.Equal(t, before[at], state(t, base)[at])
+			})
+		}
+	}
+}
+
 // TestCleanLeavesMounts: what is mounted in a directory isn't what is in it.
 func TestCleanLeavesMounts(t *testing.T) {
 	needRoot(t, "to mount")
