@@ -187,13 +187,19 @@ func (p *InitPlan) make() error {
 		p.planMissing()
 		st.Uid, st.Gid, st.Mode = uint32(os.Geteuid()), uint32(os.Getegid()), dirMode
 	}
-	if err := p.planOwner(st, exists); err != nil {
+	if err := p.mayChown(st); err != nil {
 		return err
 	}
-	if err := p.planLists(want, st, exists); err != nil || !exists {
+	if err := p.planLists(want, st, exists); err != nil {
 		return err
 	}
-	return p.planContent(st)
+	if exists {
+		if err := p.planContent(st); err != nil {
+			return err
+		}
+	}
+	p.planOwner(want, st, exists)
+	return nil
 }
 
 // planMissing makes what is missing: parents with mode 0755, since readers have
@@ -237,24 +243,41 @@ func (p *InitPlan) descend(name string, mode uint32, last bool) error {
 	return sub.fail("chmod", "", unix.Fchmod(sub.fd, mode))
 }
 
-func (p *InitPlan) planOwner(st unix.Stat_t, exists bool) error {
+// owner is whom the directory belongs to afterwards.
+func (p *InitPlan) owner(st unix.Stat_t) Account {
 	owner := p.opts.Owner
 	if owner.GID == KeepGroup {
 		owner.GID = int(st.Gid)
 	}
-	if st.Uid == owner.UID && int(st.Gid) == owner.GID {
+	return owner
+}
+
+// mayChown refuses what only root can do.
+func (p *InitPlan) mayChown(st unix.Stat_t) error {
+	owner := p.opts.Owner
+	if st.Uid == owner.UID || os.Geteuid() == 0 {
 		return nil
 	}
-	if st.Uid != owner.UID && os.Geteuid() != 0 {
-		return failure.New(failure.Configuration,
-			"%s must belong to %s, and only root can give it away: run `rollcall init` as root (this is user id %d)", p.Path, acl.UserName(owner.UID), os.Geteuid())
+	return failure.New(failure.Configuration,
+		"%s must belong to %s, and only root can give it away: run `rollcall init` as root (this is user id %d)", p.Path, acl.UserName(owner.UID), os.Geteuid())
+}
+
+// planOwner gives the directory away, last of all: who has it could put other
+// files in the place of those that are handed over or removed before. Until then
+// the earlier owner could set its rights anew, so they're proved afterwards.
+func (p *InitPlan) planOwner(want wantedLists, st unix.Stat_t, exists bool) {
+	owner := p.owner(st)
+	if st.Uid == owner.UID && int(st.Gid) == owner.GID {
+		return
 	}
 	was := ""
 	if exists {
 		was = fmt.Sprintf(" (was %s)", Account{st.Uid, int(st.Gid)})
 	}
 	p.add(func() error {
-		return p.dir.fail("chown", "", unix.Fchown(p.dir.fd, int(owner.UID), owner.GID))
+		if err := unix.Fchown(p.dir.fd, int(owner.UID), owner.GID); err != nil {
+			return p.dir.fail("chown", "", err)
+		}
+		return p.dir.fail("set permissions of", "", want.restore(p.dir.fd))
 	}, "give %s to %s%s", p.Path, owner, was)
-	return nil
 }

@@ -21,6 +21,32 @@ type wantedLists struct {
 	modeOnly bool
 }
 
+// restore sets what isn't as it should be.
+func (w wantedLists) restore(fd int) error {
+	if w.modeOnly {
+		st, err := fstat(fd)
+		if err != nil || st.Mode&0o777 == dirMode {
+			return err
+		}
+		return os.NewSyscallError("fchmod", unix.Fchmod(fd, dirMode))
+	}
+	has, err := accessOf(fd)
+	if err == nil && !has.Equal(w.access) {
+		err = setExactly(fd, w.access)
+	}
+	if err != nil {
+		return err
+	}
+	passed, err := acl.Get(fd, acl.Default)
+	switch {
+	case err != nil || passed.Equal(w.passedOn):
+		return err
+	case w.passedOn == nil:
+		return acl.Remove(fd, acl.Default)
+	}
+	return acl.Set(fd, acl.Default, w.passedOn)
+}
+
 // wanted decides who gets in.
 func (p *InitPlan) wanted() (wantedLists, error) {
 	const all = acl.Read | acl.Write | acl.Execute

@@ -94,9 +94,9 @@ func TestInitAndTheAgent(t *testing.T) {
 			require.Equal(t, []string{
 				"create " + top + "/opt with mode 0755",
 				"create " + path + " with mode 0700",
-				"give " + path + " to 61000:61000",
 				"set the ACL of " + path + " to " + readerDir,
 				"set the default ACL of " + path + " to " + readerDir,
+				"give " + path + " to 61000:61000",
 			}, plan.Changes)
 			require.Equal(t, []string{"user 61001"}, plan.Readers)
 			require.Empty(t, plan.Notes)
@@ -386,7 +386,7 @@ func TestInitWithACLsOff(t *testing.T) {
 	require.NoError(t, os.Mkdir(path, 0o755))
 	require.NoError(t, os.Chmod(path, 0o755))
 	plan := initialise(t, initOptions(path, off))
-	require.Equal(t, []string{"give " + path + " to 61000:61000 (was root:root)", "set the mode of " + path + " to 0700 (was 0755)"}, plan.Changes)
+	require.Equal(t, []string{"set the mode of " + path + " to 0700 (was 0755)", "give " + path + " to 61000:61000 (was root:root)"}, plan.Changes)
 	as(t, botID, func() { write(t, directory(t, path, acls(ACLOff)), setOf("1", "key")) })
 }
 

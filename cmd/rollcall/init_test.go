@@ -70,15 +70,15 @@ func TestInitOfAConfiguration(t *testing.T) {
 TOP/opt/grafana (output application-grafana)
   create TOP/opt with mode 0755
   create TOP/opt/grafana with mode 0700
-  give TOP/opt/grafana to 61000:61003
   set the ACL of TOP/opt/grafana to `+list+`
   set the default ACL of TOP/opt/grafana to `+list+`
+  give TOP/opt/grafana to 61000:61003
   readers: user 61001, group 61002
 TOP/opt/machine-id (output identity-machine-id)
   create TOP/opt/machine-id with mode 0700
-  give TOP/opt/machine-id to 61000:61003
   set the ACL of TOP/opt/machine-id to `+list+`
   set the default ACL of TOP/opt/machine-id to `+list+`
+  give TOP/opt/machine-id to 61000:61003
   readers: user 61001, group 61002
 Done.
 `, "TOP", top), stdout)
