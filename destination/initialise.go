@@ -117,6 +117,9 @@ func (o *InitOptions) check() error {
 	if err := o.Directory.Validate(); err != nil {
 		return failure.Wrap(failure.Configuration, err, "%v", err)
 	}
+	if err := checkPlace(o.Directory.Path); err != nil {
+		return err
+	}
 	d, path := o.Directory, o.Directory.Path
 	foreign := o.Owner.UID != o.Bot.UID
 	switch {

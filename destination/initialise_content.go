@@ -23,6 +23,11 @@ func (p *InitPlan) planContent(st unix.Stat_t) error {
 	if p.opts.Storage {
 		return p.planStorage(names)
 	}
+	if p.opts.Clean {
+		if err := p.checkClean(names); err != nil {
+			return err
+		}
+	}
 	manifest, err := readManifest(p.dir)
 	if err != nil && !errors.Is(err, fs.ErrNotExist) && !p.opts.Clean {
 		return err
@@ -44,7 +49,7 @@ func (p *InitPlan) planContent(st unix.Stat_t) error {
 			p.add(func() error { return p.dir.removeTree(name) }, "remove %s, which isn't rollcall's", p.dir.join(name))
 		case expected, name == dataName, name == lockName, name == manifestName:
 			return failure.New(failure.Configuration,
-				"%s is in the way: rollcall needs that name, and didn't make what is there; nothing was written through it; remove it, or run `rollcall init --clean`", p.dir.join(name))
+				"%s is in the way: rollcall needs that name, and didn't make what is there; nothing was written through it; find out who did, and remove it", p.dir.join(name))
 		default:
 			p.note("%s isn't rollcall's; it's left alone (--clean removes it)", p.dir.join(name))
 		}

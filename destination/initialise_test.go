@@ -266,6 +266,46 @@ func TestInitCleans(t *testing.T) {
 	require.Equal(t, "untouched", string(mustRead(t, outside+"/victim")))
 }
 
+// TestCleanRefusesWhatIsNotAnOutputs directory: a wrong path costs nothing.
+func TestCleanRefusesWhatIsNotAnOutputs(t *testing.T) {
+	me := Account{UID: uint32(os.Geteuid()), GID: KeepGroup}
+	clean := func(o *InitOptions) { o.Bot, o.Owner, o.Clean = me, me, true }
+	plan := func(path string) error {
+		p, err := PlanInit(initOptions(path, clean))
+		if err == nil {
+			p.Close()
+		}
+		return err
+	}
+	storage := filepath.Join(reachable(t), "storage")
+	write(t, directory(t, storage), setOf("1", "key"))
+	put(t, storage, Set{"identity.json": nil})
+	require.ErrorContains(t, plan(storage), storage+" holds a bot's identity (identity.json)")
+
+	others := filepath.Join(reachable(t), "others")
+	put(t, others, Set{"precious": nil, "dir/precious": nil})
+	before := state(t, others)
+	require.ErrorContains(t, plan(others), others+" isn't empty, and rollcall never wrote there")
+	for _, link := range []string{dataName, manifestName} {
+		require.NoError(t, os.Symlink("dir", filepath.Join(others, link)))
+		require.ErrorContains(t, plan(others), "rollcall never wrote there", "a planted "+link)
+		require.NoError(t, os.Remove(filepath.Join(others, link)))
+	}
+	require.Equal(t, before[others+"/precious"], state(t, others)[others+"/precious"])
+
+	empty := filepath.Join(reachable(t), "empty")
+	require.NoError(t, os.Mkdir(empty, 0o700))
+	require.NoError(t, plan(empty))
+	require.NoError(t, directory(t, empty).Prepare(t.Context())) // leaves a lock
+	require.NoError(t, plan(empty))
+	for _, mode := range updateModes {
+		path := filepath.Join(reachable(t), "out")
+		write(t, directory(t, path, update(mode)), setOf("1", "key"))
+		put(t, path, Set{"notes.txt": nil})
+		require.NoError(t, plan(path))
+	}
+}
+
 func TestInitNamesTheParentInTheWay(t *testing.T) {
 	needRoot(t, "to give directories away")
 	top := reachable(t)
@@ -306,6 +346,8 @@ func TestInitRefuses(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "out")
 	link := filepath.Join(t.TempDir(), "link")
 	require.NoError(t, os.Symlink(t.TempDir(), link))
+	home := t.TempDir()
+	t.Setenv("HOME", home)
 	other := Account{UID: thirdID, GID: thirdID}
 	tests := map[string]struct {
 		change func(*InitOptions)
@@ -338,6 +380,12 @@ func TestInitRefuses(t *testing.T) {
 		"a link in a parent": {
 			func(o *InitOptions) { o.Directory.Path = link + "/a/b" }, []string{link + " is a symbolic link"},
 		},
+		"the root":        {func(o *InitOptions) { o.Directory.Path = "/" }, []string{"/ is a directory of the whole system"}},
+		"/opt":            {func(o *InitOptions) { o.Directory.Path = "/opt/" }, []string{"/opt is a directory of the whole system"}},
+		"/etc by detours": {func(o *InitOptions) { o.Directory.Path = "/opt/x/../../etc/." }, []string{"/etc is a directory of the whole system"}},
+		"a home":          {func(o *InitOptions) { o.Directory.Path = "/home/alice" }, []string{"/home/alice is a user's home"}},
+		"one's home":      {func(o *InitOptions) { o.Directory.Path = home }, []string{home + " is a user's home"}},
+		"the kernel's":    {func(o *InitOptions) { o.Directory.Path = "/proc/self/x" }, []string{"is the kernel's"}},
 		"no path": {
 			func(o *InitOptions) { o.Directory.Path = "" }, []string{"path: is required"},
 		},

@@ -130,6 +130,7 @@ func TestCleanLeavesMounts(t *testing.T) {
 		t.Skip("this root can't mount: ", err)
 	}
 	t.Cleanup(func() { require.NoError(t, unix.Unmount(filepath.Join(path, "mounted"), unix.MNT_DETACH)) })
+	write(t, directory(t, path), setOf("1", "key"))
 	bot := Account{UID: botID, GID: botID}
 	p, err := PlanInit(InitOptions{Directory: DirectoryOptions{Path: path}, Bot: bot, Owner: bot, Clean: true})
 	require.NoError(t, err)

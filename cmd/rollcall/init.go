@@ -159,8 +159,48 @@ func (f *initFlags) places(env environment, g *globals) ([]initPlace, error) {
 	case f.initDir != "" && cfg != nil:
 		return nil, failure.New(failure.Configuration, "--init-dir: no output has the directory %s; there are: %s", only, strings.Join(known, ", "))
 	}
+	if err := apart(cfg, only); err != nil {
+		return nil, err
+	}
 	base.Directory = destination.DirectoryOptions{Path: only}
 	return []initPlace{{"directory", base}}, nil
+}
+
+// apart refuses a directory that a known configuration uses otherwise, or that
+// lies in or around one that it uses.
+func apart(cfg *config.Config, dir string) error {
+	if cfg == nil {
+		return nil
+	}
+	full, err := filepath.Abs(dir)
+	if err != nil {
+		return failure.Wrap(failure.Configuration, err, "the directory %s can't be found: %v", dir, err)
+	}
+	check := func(d *destination.DirectoryOptions, whose string) error {
+		if d == nil {
+			return nil
+		}
+		used, err := filepath.Abs(d.Path)
+		if err != nil || !within(full, used) && !within(used, full) {
+			return nil //nolint:nilerr // a path that has no meaning here can't clash
+		}
+		return failure.New(failure.Configuration,
+			"%s is, or lies in or around, %s, the directory of %s: give a directory apart from it, or leave --destination-dir out, and init sees to all that the configuration names", dir, d.Path, whose)
+	}
+	if err := check(cfg.Storage.Directory, "the storage"); err != nil {
+		return err
+	}
+	for _, out := range cfg.Outputs {
+		if err := check(out.Destination.Directory, "the output "+out.Name); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// within says that the absolute clean path a is b, or below it.
+func within(a, b string) bool {
+	return a == b || strings.HasPrefix(a, strings.TrimSuffix(b, "/")+"/")
 }
 
 // config reads the configuration; nil if a directory is named and there's no
