@@ -193,7 +193,7 @@ func letsIn(list acl.ACL, readers []acl.Entry) bool {
 func (w *writing) secureDirectory() error {
 	want := w.access.directory()
 	if want == nil {
-		return nil
+		return w.takeAway()
 	}
 	st, err := fstat(w.dir.fd)
 	if err != nil {
@@ -219,4 +219,40 @@ func (w *writing) secureDirectory() error {
 		w.repaired = append(w.repaired, ".") // it isn't the first write
 	}
 	return nil
+}
+
+// takeAway shuts the directory to earlier readers once there are none any more.
+// Its rights are the user's affair then: only a list that this package wrote, as
+// far as that can be told, is taken away. The files are exact then in any case,
+// but in place, where a user may have given somebody both: nothing is taken away
+// there.
+func (w *writing) takeAway() error {
+	if w.opts.Update == UpdateInPlace || w.found.current == "" && w.found.manifest == nil {
+		return nil // the latter: nothing was written here yet
+	}
+	st, err := fstat(w.dir.fd)
+	if err != nil {
+		return w.dir.fail("stat", "", err)
+	}
+	has, err := acl.Get(w.dir.fd, acl.Access)
+	if err != nil || !trusted(st) || !mayGrant(st) || !madeForReaders(has) {
+		return nil //nolint:nilerr // no ACLs: nobody is in one
+	}
+	w.dir.step("take the readers' ACL from the directory")
+	if err := (ownerOnly{}).apply(w.dir.fd, true); err != nil {
+		return w.dir.fail("set permissions of", "", err)
+	}
+	w.repaired = append(w.repaired, ".")
+	return nil
+}
+
+// madeForReaders says that a list is one that secureDirectory sets.
+func madeForReaders(list acl.ACL) bool {
+	named := list.Named()
+	for _, e := range named {
+		if e.Perm != acl.Read|acl.Execute {
+			return false
+		}
+	}
+	return len(named) > 0 && list.Equal(grants{readers: named}.wanted(true))
 }

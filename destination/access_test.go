@@ -323,11 +323,54 @@ func TestInPlaceKeepsTheInodeAndLetsReadersIn(t *testing.T) {
 }
 
 func TestReadersThatAreTakenAway(t *testing.T) {
+	for _, mode := range []UpdateMode{UpdateSet, UpdateFile} {
+		for _, off := range []ACLMode{ACLTry, ACLRequired, ACLOff} {
+			t.Run(string(mode)+", "+string(off), func(t *testing.T) {
+				path := filepath.Join(t.TempDir(), "out")
+				set := setOf("1", "key")
+				write(t, directory(t, path, update(mode), readers(Reader{User: "61001"}, Reader{Group: "61002"})), set)
+				result := write(t, directory(t, path, update(mode), acls(off)), set)
+				require.Contains(t, result.Repaired, ".")
+				require.Equal(t, "user::rwx,group::---,other::---", mustAccess(t, path))
+				require.Equal(t, "user::rw-,group::---,other::---", mustAccess(t, filepath.Join(path, "key")))
+				require.Equal(t, Result{}, write(t, directory(t, path, update(mode), acls(off)), set))
+			})
+		}
+	}
+}
+
+// TestWhatTheUserGaveStays: a list that no write makes isn't taken away.
+func TestWhatTheUserGaveStays(t *testing.T) {
+	entry := func(perm acl.Perm) acl.Entry { return acl.Entry{Tag: acl.User, Perm: perm, ID: readerID} }
+	group := acl.New(7, entry(5))
+	for i := range group {
+		if group[i].Tag == acl.OwnerGroup {
+			group[i].Perm = 5
+		}
+	}
+	for name, list := range map[string]acl.ACL{
+		"x only": acl.New(7, entry(1)), "writers": acl.New(7, entry(7)), "the group, too": group,
+	} {
+		t.Run(name, func(t *testing.T) {
+			path := t.TempDir()
+			d := directory(t, path)
+			write(t, d, setOf("1", "key"))
+			setList(t, path, acl.Access, list)
+			require.Empty(t, write(t, d, setOf("2", "key")).Repaired)
+			require.Equal(t, list.String(), listOf(t, path, acl.Access))
+		})
+	}
+	// Nor where it lets somebody into files that keep their rights.
+	inPlace := t.TempDir()
+	write(t, directory(t, inPlace, update(UpdateInPlace)), setOf("1", "key"))
+	setList(t, inPlace, acl.Access, acl.New(7, entry(5)))
+	write(t, directory(t, inPlace, update(UpdateInPlace)), setOf("2", "key"))
+	require.Equal(t, readerDir, listOf(t, inPlace, acl.Access))
+	// Nor what was there before the first write.
 	path := t.TempDir()
-	set := setOf("1", "key")
-	write(t, directory(t, path, theReader()), set)
-	write(t, directory(t, path), set)
-	require.Equal(t, "user::rw-,group::---,other::---", mustAccess(t, filepath.Join(path, "key")))
+	setList(t, path, acl.Access, acl.New(7, entry(5)))
+	require.Empty(t, write(t, directory(t, path), setOf("1", "key")).Repaired)
+	require.Equal(t, readerDir, listOf(t, path, acl.Access))
 }
 
 func mustAccess(t *testing.T, path string) string {

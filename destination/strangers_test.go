@@ -37,8 +37,8 @@ func TestParentsDefaultACL(t *testing.T) {
 	requireShut(t, thirdID, filepath.Join(path, "key"))
 }
 
-// TestPreviousVersionIsShut: a reader who isn't one any more may still list the
-// directory, whose rights are its user's affair without readers.
+// TestPreviousVersionIsShut to a reader who isn't one any more, even if he can
+// still list the directory.
 func TestPreviousVersionIsShut(t *testing.T) {
 	needRoot(t, "to try as other users")
 	path := filepath.Join(reachable(t), "made")
@@ -54,6 +54,8 @@ func TestPreviousVersionIsShut(t *testing.T) {
 
 	write(t, directory(t, path), setOf("2", "key"))
 	require.DirExists(t, filepath.Join(path, previous))
+	requireShut(t, readerID, filepath.Join(path, "key"))
+	require.NoError(t, os.Chmod(path, 0o755))
 	requireShut(t, readerID, filepath.Join(path, dataName, "key"))
 	requireShut(t, readerID, filepath.Join(path, previous, "key"))
 }
