@@ -10,6 +10,8 @@ import (
 
 	"github.com/stretchr/testify/require"
 	"golang.org/x/sys/unix"
+
+	"rollcall/failure"
 )
 
 // initPlaces returns a configuration with a storage and two outputs below a
@@ -163,4 +165,32 @@ func TestInitRefuses(t *testing.T) {
 	code, _, stderr = runLine(t, nil, "init", "-c", memory)
 	require.Equal(t, exitConfiguration, code)
 	require.Contains(t, stderr, "there's nothing to make ready")
+}
+
+// TestInitPrintsNoControlCharacters of the names that it finds: whoever may write
+// to the directory would write to root's terminal.
+func TestInitPrintsNoControlCharacters(t *testing.T) {
+	needRoot(t)
+	_, top := initPlaces(t)
+	path := top + "/opt/machine-id"
+	line := []string{"init", "--destination-dir=" + path, "--bot-user=61000"}
+	code, _, stderr := runLine(t, nil, line...)
+	require.Equal(t, exitOK, code, stderr)
+	for _, name := range []string{"a\x1b[2J\x07b", "a\nDone.", "a\u202eb", "a\xffb", `a"b`} {
+		require.NoError(t, os.WriteFile(filepath.Join(path, name), nil, 0o600))
+	}
+	require.NoError(t, os.WriteFile(filepath.Join(path, "..manifest"), nil, 0o600))
+	for _, flags := range [][]string{nil, {"--clean", "--dry-run"}} {
+		code, stdout, stderr := runLine(t, nil, append(line, flags...)...)
+		require.Equal(t, exitOK, code, stderr)
+		for _, want := range []string{`/a\x1b[2J\ab`, `/a\nDone.`, `/a\u202eb`, `/a\xffb`, `/a"b`} {
+			require.Contains(t, stdout, path+want)
+		}
+		for _, never := range []string{"\x1b", "\a", "\u202e", "\xff", "\nDone. "} {
+			require.NotContains(t, stdout+stderr, never)
+		}
+	}
+	err := &visibleError{failure.New(failure.Configuration, "/opt/a\x1b[2Jb is in the way")}
+	require.Equal(t, `/opt/a\x1b[2Jb is in the way`, err.Error())
+	require.Equal(t, exitConfiguration, exitCode(err))
 }
