@@ -51,8 +51,12 @@ func (d *Directory) accessTo(dir *Dir) (access, error) {
 	case err != nil:
 		return private, dir.fail("read the default ACL of", "", err)
 	}
-	a := access{readers: passedOn(passed), configured: len(d.opts.Readers) > 0}
-	if a.configured {
+	a := access{configured: len(d.opts.Readers) > 0}
+	if !a.configured {
+		if a.readers, err = d.chosen(dir, passed); err != nil {
+			return private, err
+		}
+	} else {
 		if a.readers, err = ResolveReaders(d.opts.Readers); err != nil {
 			return private, failure.Wrap(failure.Configuration, err, "the destination %s has a reader that can't be: %v", d.opts.Path, err)
 		}
@@ -67,6 +71,28 @@ func (d *Directory) accessTo(dir *Dir) (access, error) {
 	a.perms = g
 	return a, nil
 }
+
+// chosen returns the readers that a directory's default ACL names. Whoever owns
+// the directory can set it, and would choose who reads the keys: it counts only
+// if that's root or this process's user.
+func (d *Directory) chosen(dir *Dir, list acl.ACL) ([]acl.Entry, error) {
+	readers := passedOn(list)
+	if len(readers) == 0 {
+		return nil, nil
+	}
+	st, err := fstat(dir.fd)
+	if err != nil {
+		return nil, dir.fail("stat", "", err)
+	}
+	if trusted(st) {
+		return readers, nil
+	}
+	d.warn("The directory belongs to another user, so the readers that its default ACL names get nothing. Name them as `readers` of the destination.", "owner", acl.UserName(st.Uid))
+	return nil, nil
+}
+
+// trusted says that what st describes belongs to root or to this process's user.
+func trusted(st unix.Stat_t) bool { return st.Uid == 0 || int(st.Uid) == os.Geteuid() }
 
 func (d *Directory) fallBack(err error) {
 	d.warn("The ACL for the readers can't be set: the files are readable by their owner alone.", "error", err)
@@ -167,7 +193,7 @@ func letsIn(list acl.ACL, readers []acl.Entry) bool {
 func (w *writing) secureDirectory() error {
 	want := w.access.directory()
 	if want == nil {
-		return nil
+		return w.takeAway()
 	}
 	st, err := fstat(w.dir.fd)
 	if err != nil {
@@ -193,4 +219,40 @@ func (w *writing) secureDirectory() error {
 		w.repaired = append(w.repaired, ".") // it isn't the first write
 	}
 	return nil
+}
+
+// takeAway shuts the directory to earlier readers once there are none any more.
+// Its rights are the user's affair then: only a list that this package wrote, as
+// far as that can be told, is taken away. The files are exact then in any case,
+// but in place, where a user may have given somebody both: nothing is taken away
+// there.
+func (w *writing) takeAway() error {
+	if w.opts.Update == UpdateInPlace || w.found.current == "" && w.found.manifest == nil {
+		return nil // the latter: nothing was written here yet
+	}
+	st, err := fstat(w.dir.fd)
+	if err != nil {
+		return w.dir.fail("stat", "", err)
+	}
+	has, err := acl.Get(w.dir.fd, acl.Access)
+	if err != nil || !trusted(st) || !mayGrant(st) || !madeForReaders(has) {
+		return nil //nolint:nilerr // no ACLs: nobody is in one
+	}
+	w.dir.step("take the readers' ACL from the directory")
+	if err := (ownerOnly{}).apply(w.dir.fd, true); err != nil {
+		return w.dir.fail("set permissions of", "", err)
+	}
+	w.repaired = append(w.repaired, ".")
+	return nil
+}
+
+// madeForReaders says that a list is one that secureDirectory sets.
+func madeForReaders(list acl.ACL) bool {
+	named := list.Named()
+	for _, e := range named {
+		if e.Perm != acl.Read|acl.Execute {
+			return false
+		}
+	}
+	return len(named) > 0 && list.Equal(grants{readers: named}.wanted(true))
 }

@@ -197,6 +197,33 @@ func TestDefaultACL(t *testing.T) {
 	}
 }
 
+// TestDefaultACLOfAnotherUser: the owner of a directory doesn't choose who reads
+// the bot's keys.
+func TestDefaultACLOfAnotherUser(t *testing.T) {
+	needRoot(t, "to give directories away")
+	for _, mode := range updateModes {
+		t.Run(string(mode), func(t *testing.T) {
+			path := filepath.Join(reachable(t), "out")
+			require.NoError(t, os.Mkdir(path, 0o700))
+			setList(t, path, acl.Default, acl.New(7, acl.Entry{Tag: acl.User, Perm: 5, ID: readerID}))
+			require.NoError(t, os.Chown(path, thirdID, thirdID))
+			d := directory(t, path, update(mode))
+			log := captureLog(d)
+			write(t, d, setOf("1", "key"))
+			write(t, d, setOf("2", "key"))
+			info, err := os.Stat(filepath.Join(path, "key"))
+			require.NoError(t, err)
+			require.Equal(t, os.FileMode(0o600), info.Mode().Perm(), "whatever entries it has, the mask lets none in")
+			require.Equal(t, 1, strings.Count(log.String(), "the readers that its default ACL names get nothing"), log)
+
+			plan := initialise(t, initOptions(path, func(o *InitOptions) { o.Readers = nil }))
+			require.Empty(t, plan.Readers)
+			require.Contains(t, strings.Join(plan.Notes, "\n"), "makes nobody a reader")
+			require.Empty(t, listOf(t, path, acl.Default))
+		})
+	}
+}
+
 func TestDriftIsRepaired(t *testing.T) {
 	chmod := func(mode fs.FileMode) func(*testing.T, string) {
 		return func(t *testing.T, path string) { require.NoError(t, os.Chmod(path, mode)) }
@@ -263,11 +290,14 @@ func TestAFileOfAnotherUserIsReplaced(t *testing.T) {
 			set := setOf("1", "key", "tlscert")
 			write(t, d, set)
 			require.NoError(t, os.Chown(filepath.Join(path, "key"), thirdID, thirdID))
-			result := write(t, d, set)
 			if mode == UpdateInPlace {
-				require.Equal(t, Result{}, result, "whose file it is, is the user's affair there")
+				before := state(t, path)
+				_, err := d.Write(t.Context(), set)
+				require.ErrorContains(t, err, filepath.Join(path, "key")+" belongs to another user or has a second name")
+				require.Equal(t, before[filepath.Join(path, "key")], state(t, path)[filepath.Join(path, "key")])
 				return
 			}
+			result := write(t, d, set)
 			require.True(t, result.Changed)
 			require.Equal(t, []string{"key"}, result.Repaired)
 			requireExact(t, path)
@@ -293,11 +323,54 @@ func TestInPlaceKeepsTheInodeAndLetsReadersIn(t *testing.T) {
 }
 
 func TestReadersThatAreTakenAway(t *testing.T) {
+	for _, mode := range []UpdateMode{UpdateSet, UpdateFile} {
+		for _, off := range []ACLMode{ACLTry, ACLRequired, ACLOff} {
+			t.Run(string(mode)+", "+string(off), func(t *testing.T) {
+				path := filepath.Join(t.TempDir(), "out")
+				set := setOf("1", "key")
+				write(t, directory(t, path, update(mode), readers(Reader{User: "61001"}, Reader{Group: "61002"})), set)
+				result := write(t, directory(t, path, update(mode), acls(off)), set)
+				require.Contains(t, result.Repaired, ".")
+				require.Equal(t, "user::rwx,group::---,other::---", mustAccess(t, path))
+				require.Equal(t, "user::rw-,group::---,other::---", mustAccess(t, filepath.Join(path, "key")))
+				require.Equal(t, Result{}, write(t, directory(t, path, update(mode), acls(off)), set))
+			})
+		}
+	}
+}
+
+// TestWhatTheUserGaveStays: a list that no write makes isn't taken away.
+func TestWhatTheUserGaveStays(t *testing.T) {
+	entry := func(perm acl.Perm) acl.Entry { return acl.Entry{Tag: acl.User, Perm: perm, ID: readerID} }
+	group := acl.New(7, entry(5))
+	for i := range group {
+		if group[i].Tag == acl.OwnerGroup {
+			group[i].Perm = 5
+		}
+	}
+	for name, list := range map[string]acl.ACL{
+		"x only": acl.New(7, entry(1)), "writers": acl.New(7, entry(7)), "the group, too": group,
+	} {
+		t.Run(name, func(t *testing.T) {
+			path := t.TempDir()
+			d := directory(t, path)
+			write(t, d, setOf("1", "key"))
+			setList(t, path, acl.Access, list)
+			require.Empty(t, write(t, d, setOf("2", "key")).Repaired)
+			require.Equal(t, list.String(), listOf(t, path, acl.Access))
+		})
+	}
+	// Nor where it lets somebody into files that keep their rights.
+	inPlace := t.TempDir()
+	write(t, directory(t, inPlace, update(UpdateInPlace)), setOf("1", "key"))
+	setList(t, inPlace, acl.Access, acl.New(7, entry(5)))
+	write(t, directory(t, inPlace, update(UpdateInPlace)), setOf("2", "key"))
+	require.Equal(t, readerDir, listOf(t, inPlace, acl.Access))
+	// Nor what was there before the first write.
 	path := t.TempDir()
-	set := setOf("1", "key")
-	write(t, directory(t, path, theReader()), set)
-	write(t, directory(t, path), set)
-	require.Equal(t, "user::rw-,group::---,other::---", mustAccess(t, filepath.Join(path, "key")))
+	setList(t, path, acl.Access, acl.New(7, entry(5)))
+	require.Empty(t, write(t, directory(t, path), setOf("1", "key")).Repaired)
+	require.Equal(t, readerDir, listOf(t, path, acl.Access))
 }
 
 func mustAccess(t *testing.T, path string) string {

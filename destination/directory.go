@@ -85,6 +85,9 @@ func (d *Directory) Write(ctx context.Context, set Set) (Result, error) {
 	if err != nil {
 		return Result{}, explain(err, d.opts.Path)
 	}
+	if err := w.refuseForeign(); err != nil {
+		return Result{}, explain(err, d.opts.Path)
+	}
 	if err := w.secureDirectory(); err != nil {
 		return Result{}, explain(err, d.opts.Path)
 	}

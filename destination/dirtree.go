@@ -2,6 +2,7 @@ package destination
 
 import (
 	"errors"
+	"os"
 
 	"golang.org/x/sys/unix"
 )
@@ -88,22 +89,56 @@ func (d *Dir) removeTree(name string) error {
 	return d.rmdir(name)
 }
 
-// subOnMount is sub, and refuses what is mounted there (EXDEV). Without openat2 it
-// can't tell.
+// subOnMount is sub, and refuses what is mounted there (EXDEV).
 func (d *Dir) subOnMount(name string) (*Dir, error) {
-	how := &unix.OpenHow{Flags: dirFlags | unix.O_NOFOLLOW, Resolve: unix.RESOLVE_NO_XDEV}
+	fd, err := d.openatOnMount(name, dirFlags|unix.O_NOFOLLOW)
+	if err != nil {
+		return nil, d.fail("open", name, err)
+	}
+	return &Dir{fd: fd, path: d.join(name), perms: d.perms, hook: d.hook}, nil
+}
+
+// openOnMount is open, and refuses what is mounted there (EXDEV).
+func (d *Dir) openOnMount(name string, flags int) (*os.File, error) {
+	fd, err := d.openatOnMount(name, flags)
+	if err != nil {
+		return nil, d.fail("open", name, err)
+	}
+	return os.NewFile(uintptr(fd), d.join(name)), nil
+}
+
+// openatOnMount can't tell, without openat2, what is mounted from the same file
+// system.
+func (d *Dir) openatOnMount(name string, flags int) (int, error) {
+	how := &unix.OpenHow{Flags: uint64(flags), Resolve: unix.RESOLVE_NO_XDEV}
 	for {
 		fd, err := unix.Openat2(d.fd, name, how)
 		switch {
 		case errors.Is(err, unix.EINTR), errors.Is(err, unix.EAGAIN):
 			continue
 		case errors.Is(err, unix.ENOSYS), errors.Is(err, unix.EPERM):
-			return d.sub(name)
-		case err != nil:
-			return nil, d.fail("open", name, err)
+			return d.openatOnDevice(name, flags)
 		}
-		return &Dir{fd: fd, path: d.join(name), perms: d.perms, hook: d.hook}, nil
+		return fd, err
 	}
+}
+
+func (d *Dir) openatOnDevice(name string, flags int) (int, error) {
+	fd, err := openat(d.fd, name, flags, 0)
+	if err != nil {
+		return -1, err
+	}
+	here, err1 := fstat(d.fd)
+	there, err2 := fstat(fd)
+	err = errors.Join(err1, err2)
+	if err == nil && here.Dev != there.Dev {
+		err = unix.EXDEV
+	}
+	if err != nil {
+		_ = unix.Close(fd)
+		return -1, err
+	}
+	return fd, nil
 }
 
 func (d *Dir) rmdir(name string) error {

@@ -57,6 +57,11 @@ func planted(path, what string) error {
 		"%s %s, which rollcall didn't make: nothing was written through it; find out who did, and remove it", path, what)
 }
 
+// notOurs is the refusal to write into a file that others may see.
+func notOurs(path string) error {
+	return planted(path, "belongs to another user or has a second name")
+}
+
 // noSymlinks explains a file system without symbolic links.
 func noSymlinks(err error, path string) error {
 	var at *fs.PathError

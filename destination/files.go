@@ -91,7 +91,7 @@ func (w *writing) placeFolders() error {
 
 // placeFiles replaces the files that differ, or that aren't plain yet.
 func (w *writing) placeFiles(inPlace bool) (err error) {
-	b := &batch{folders: map[string]*Dir{"": w.dir}}
+	b := &batch{folders: map[string]*Dir{"": w.dir}, ownOnly: w.ownOnly}
 	defer func() { err = errors.Join(err, b.close()) }()
 	for _, name := range inOrder(w.set) {
 		top, rest := split(name)
@@ -177,6 +177,7 @@ func readManifest(d *Dir) ([]string, error) {
 type batch struct {
 	folders map[string]*Dir
 	ready   []pending
+	ownOnly bool // see writing
 }
 
 type pending struct {
@@ -207,7 +208,7 @@ func (b *batch) overwrite(name string, data []byte) error {
 	if err != nil {
 		return err
 	}
-	return dir.overwrite(base, data)
+	return dir.overwrite(base, data, b.ownOnly)
 }
 
 // commit makes the files durable and renames them into place.
@@ -272,8 +273,9 @@ func (b *batch) close() error {
 // about the same, and the file is never empty.
 //
 // Where others can write to the directory, a file that they own or have a hard
-// link to would give them the content, or lead the write elsewhere: refused.
-func (d *Dir) overwrite(name string, data []byte) error {
+// link to would give them the content, or lead the write elsewhere: refused, and
+// with ownOnly it's refused wherever it is.
+func (d *Dir) overwrite(name string, data []byte, ownOnly bool) error {
 	f, err := d.open(name, unix.O_WRONLY|unix.O_NOFOLLOW|unix.O_NONBLOCK|unix.O_CLOEXEC, 0)
 	if err != nil {
 		return err
@@ -290,8 +292,8 @@ func (d *Dir) overwrite(name string, data []byte) error {
 	if err != nil {
 		return err
 	}
-	if who != "" && (int(st.Uid) != os.Geteuid() || st.Nlink > 1) {
-		return planted(d.join(name), "belongs to another user or has a second name, in a directory that others can write to")
+	if (who != "" || ownOnly) && shared(st) {
+		return notOurs(d.join(name))
 	}
 	d.step("overwrite " + name)
 	if _, err := f.WriteAt(data, 0); err != nil {

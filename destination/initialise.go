@@ -117,6 +117,9 @@ func (o *InitOptions) check() error {
 	if err := o.Directory.Validate(); err != nil {
 		return failure.Wrap(failure.Configuration, err, "%v", err)
 	}
+	if err := checkPlace(o.Directory.Path); err != nil {
+		return err
+	}
 	d, path := o.Directory, o.Directory.Path
 	foreign := o.Owner.UID != o.Bot.UID
 	switch {
@@ -126,6 +129,10 @@ func (o *InitOptions) check() error {
 		return failure.New(failure.Configuration,
 			"the owner %s of %s isn't the bot (%s): with `update: %s` the bot makes and removes directories there and keeps the rights exact, which only the owner can; leave --owner out, or use `update: %s` for that output",
 			acl.UserName(o.Owner.UID), path, acl.UserName(o.Bot.UID), UpdateSet, UpdateFile)
+	case foreign && o.Owner.UID != 0 && len(d.Readers) == 0:
+		return failure.New(failure.Configuration,
+			"the owner %s of %s could choose who reads the files there, unless the configuration says it: name the `readers` of that output, or leave --owner out",
+			acl.UserName(o.Owner.UID), path)
 	case d.ACLs == ACLOff && (foreign || len(o.Readers) > 0):
 		return failure.New(failure.Configuration,
 			"%s has `acls: %s`, so that nobody but its owner can get in: use `acls: %s` for that output, or leave out readers and --owner", path, ACLOff, ACLTry)
@@ -133,11 +140,13 @@ func (o *InitOptions) check() error {
 	return nil
 }
 
-// open opens the directory, or what there is of the way to it.
+// open opens the directory, or what there is of the way to it. It follows no
+// link, whatever the configuration says: init mostly runs as root, and whoever
+// could place a link on the way would be given what it leads to.
 func (p *InitPlan) open() error {
 	r := resolver{openat2: unix.Openat2}
 	for at := p.Path; ; at = filepath.Dir(at) {
-		fd, err := r.open(at, p.opts.Directory.Symlinks)
+		fd, err := r.open(at, SymlinksTrySecure)
 		switch {
 		case err == nil:
 			p.dir = &Dir{fd: fd, path: at, perms: ownerOnly{}}
@@ -146,8 +155,11 @@ func (p *InitPlan) open() error {
 			p.missing = append([]string{filepath.Base(at)}, p.missing...)
 		case errors.Is(err, fs.ErrPermission):
 			return p.refused(&fs.PathError{Op: "open", Path: at, Err: err})
+		case firstLink(at) != "" && (errors.Is(err, unix.ELOOP) || errors.Is(err, unix.ENOTDIR)):
+			return failure.Wrap(failure.Configuration, err,
+				"the directory %s is refused: %s is a symbolic link, and init follows none, whatever `symlinks` says; give the real path", at, firstLink(at))
 		default:
-			return unresolved(at, p.opts.Directory.Symlinks, err)
+			return unresolved(at, SymlinksTrySecure, err)
 		}
 	}
 }
@@ -178,13 +190,19 @@ func (p *InitPlan) make() error {
 		p.planMissing()
 		st.Uid, st.Gid, st.Mode = uint32(os.Geteuid()), uint32(os.Getegid()), dirMode
 	}
-	if err := p.planOwner(st, exists); err != nil {
+	if err := p.mayChown(st); err != nil {
 		return err
 	}
-	if err := p.planLists(want, st, exists); err != nil || !exists {
+	if err := p.planLists(want, st, exists); err != nil {
 		return err
 	}
-	return p.planContent(st)
+	if exists {
+		if err := p.planContent(st); err != nil {
+			return err
+		}
+	}
+	p.planOwner(want, st, exists)
+	return nil
 }
 
 // planMissing makes what is missing: parents with mode 0755, since readers have
@@ -228,24 +246,41 @@ func (p *InitPlan) descend(name string, mode uint32, last bool) error {
 	return sub.fail("chmod", "", unix.Fchmod(sub.fd, mode))
 }
 
-func (p *InitPlan) planOwner(st unix.Stat_t, exists bool) error {
+// owner is whom the directory belongs to afterwards.
+func (p *InitPlan) owner(st unix.Stat_t) Account {
 	owner := p.opts.Owner
 	if owner.GID == KeepGroup {
 		owner.GID = int(st.Gid)
 	}
-	if st.Uid == owner.UID && int(st.Gid) == owner.GID {
+	return owner
+}
+
+// mayChown refuses what only root can do.
+func (p *InitPlan) mayChown(st unix.Stat_t) error {
+	owner := p.opts.Owner
+	if st.Uid == owner.UID || os.Geteuid() == 0 {
 		return nil
 	}
-	if st.Uid != owner.UID && os.Geteuid() != 0 {
-		return failure.New(failure.Configuration,
-			"%s must belong to %s, and only root can give it away: run `rollcall init` as root (this is user id %d)", p.Path, acl.UserName(owner.UID), os.Geteuid())
+	return failure.New(failure.Configuration,
+		"%s must belong to %s, and only root can give it away: run `rollcall init` as root (this is user id %d)", p.Path, acl.UserName(owner.UID), os.Geteuid())
+}
+
+// planOwner gives the directory away, last of all: who has it could put other
+// files in the place of those that are handed over or removed before. Until then
+// the earlier owner could set its rights anew, so they're proved afterwards.
+func (p *InitPlan) planOwner(want wantedLists, st unix.Stat_t, exists bool) {
+	owner := p.owner(st)
+	if st.Uid == owner.UID && int(st.Gid) == owner.GID {
+		return
 	}
 	was := ""
 	if exists {
 		was = fmt.Sprintf(" (was %s)", Account{st.Uid, int(st.Gid)})
 	}
 	p.add(func() error {
-		return p.dir.fail("chown", "", unix.Fchown(p.dir.fd, int(owner.UID), owner.GID))
+		if err := unix.Fchown(p.dir.fd, int(owner.UID), owner.GID); err != nil {
+			return p.dir.fail("chown", "", err)
+		}
+		return p.dir.fail("set permissions of", "", want.restore(p.dir.fd))
 	}, "give %s to %s%s", p.Path, owner, was)
-	return nil
 }

@@ -21,6 +21,32 @@ type wantedLists struct {
 	modeOnly bool
 }
 
+// restore sets what isn't as it should be.
+func (w wantedLists) restore(fd int) error {
+	if w.modeOnly {
+		st, err := fstat(fd)
+		if err != nil || st.Mode&0o777 == dirMode {
+			return err
+		}
+		return os.NewSyscallError("fchmod", unix.Fchmod(fd, dirMode))
+	}
+	has, err := accessOf(fd)
+	if err == nil && !has.Equal(w.access) {
+		err = setExactly(fd, w.access)
+	}
+	if err != nil {
+		return err
+	}
+	passed, err := acl.Get(fd, acl.Default)
+	switch {
+	case err != nil || passed.Equal(w.passedOn):
+		return err
+	case w.passedOn == nil:
+		return acl.Remove(fd, acl.Default)
+	}
+	return acl.Set(fd, acl.Default, w.passedOn)
+}
+
 // wanted decides who gets in.
 func (p *InitPlan) wanted() (wantedLists, error) {
 	const all = acl.Read | acl.Write | acl.Execute
@@ -43,6 +69,9 @@ func (p *InitPlan) wanted() (wantedLists, error) {
 	if len(p.missing) > 0 {
 		current = nil // it's the parent's
 	}
+	if current, err = p.believed(current); err != nil {
+		return w, err
+	}
 	if err := p.chooseReaders(&w, current); err != nil {
 		return w, err
 	}
@@ -57,6 +86,21 @@ func (p *InitPlan) wanted() (wantedLists, error) {
 		p.Readers = append(p.Readers, describe(e))
 	}
 	return w, nil
+}
+
+// believed returns a directory's default ACL if its owner may choose readers.
+func (p *InitPlan) believed(current acl.ACL) (acl.ACL, error) {
+	st, err := fstat(p.dir.fd)
+	if err != nil {
+		return nil, p.dir.fail("stat", "", err)
+	}
+	if trusted(st) || st.Uid == p.opts.Bot.UID || len(passedOn(current)) == 0 {
+		return current, nil
+	}
+	if len(p.opts.Readers)+len(p.opts.Directory.Readers) == 0 {
+		p.note("the default ACL of %s is its owner's (%s), and makes nobody a reader: name the readers", p.Path, acl.UserName(st.Uid))
+	}
+	return nil, nil
 }
 
 // chooseReaders takes the readers from the configuration, from the flags, or

@@ -94,9 +94,9 @@ func TestInitAndTheAgent(t *testing.T) {
 			require.Equal(t, []string{
 				"create " + top + "/opt with mode 0755",
 				"create " + path + " with mode 0700",
-				"give " + path + " to 61000:61000",
 				"set the ACL of " + path + " to " + readerDir,
 				"set the default ACL of " + path + " to " + readerDir,
+				"give " + path + " to 61000:61000",
 			}, plan.Changes)
 			require.Equal(t, []string{"user 61001"}, plan.Readers)
 			require.Empty(t, plan.Notes)
@@ -266,6 +266,46 @@ func TestInitCleans(t *testing.T) {
 	require.Equal(t, "untouched", string(mustRead(t, outside+"/victim")))
 }
 
+// TestCleanRefusesWhatIsNotAnOutputs directory: a wrong path costs nothing.
+func TestCleanRefusesWhatIsNotAnOutputs(t *testing.T) {
+	me := Account{UID: uint32(os.Geteuid()), GID: KeepGroup}
+	clean := func(o *InitOptions) { o.Bot, o.Owner, o.Clean = me, me, true }
+	plan := func(path string) error {
+		p, err := PlanInit(initOptions(path, clean))
+		if err == nil {
+			p.Close()
+		}
+		return err
+	}
+	storage := filepath.Join(reachable(t), "storage")
+	write(t, directory(t, storage), setOf("1", "key"))
+	put(t, storage, Set{"identity.json": nil})
+	require.ErrorContains(t, plan(storage), storage+" holds a bot's identity (identity.json)")
+
+	others := filepath.Join(reachable(t), "others")
+	put(t, others, Set{"precious": nil, "dir/precious": nil})
+	before := state(t, others)
+	require.ErrorContains(t, plan(others), others+" isn't empty, and rollcall never wrote there")
+	for _, link := range []string{dataName, manifestName} {
+		require.NoError(t, os.Symlink("dir", filepath.Join(others, link)))
+		require.ErrorContains(t, plan(others), "rollcall never wrote there", "a planted "+link)
+		require.NoError(t, os.Remove(filepath.Join(others, link)))
+	}
+	require.Equal(t, before[others+"/precious"], state(t, others)[others+"/precious"])
+
+	empty := filepath.Join(reachable(t), "empty")
+	require.NoError(t, os.Mkdir(empty, 0o700))
+	require.NoError(t, plan(empty))
+	require.NoError(t, directory(t, empty).Prepare(t.Context())) // leaves a lock
+	require.NoError(t, plan(empty))
+	for _, mode := range updateModes {
+		path := filepath.Join(reachable(t), "out")
+		write(t, directory(t, path, update(mode)), setOf("1", "key"))
+		put(t, path, Set{"notes.txt": nil})
+		require.NoError(t, plan(path))
+	}
+}
+
 func TestInitNamesTheParentInTheWay(t *testing.T) {
 	needRoot(t, "to give directories away")
 	top := reachable(t)
@@ -306,6 +346,8 @@ func TestInitRefuses(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "out")
 	link := filepath.Join(t.TempDir(), "link")
 	require.NoError(t, os.Symlink(t.TempDir(), link))
+	home := t.TempDir()
+	t.Setenv("HOME", home)
 	other := Account{UID: thirdID, GID: thirdID}
 	tests := map[string]struct {
 		change func(*InitOptions)
@@ -314,6 +356,10 @@ func TestInitRefuses(t *testing.T) {
 		"another owner, set": {
 			func(o *InitOptions) { o.Owner = other },
 			[]string{"the owner 61002 of " + path + " isn't the bot (61000)", "with `update: set` the bot makes and removes directories there", "use `update: file`"},
+		},
+		"another owner, file, readers by flag": {
+			func(o *InitOptions) { o.Owner, o.Directory.Update = other, UpdateFile },
+			[]string{"the owner 61002 of " + path + " could choose who reads the files there", "name the `readers` of that output"},
 		},
 		"another owner, storage": {
 			func(o *InitOptions) { o.Owner, o.Storage = other, true }, []string{"belongs to the bot and to nobody else"},
@@ -325,11 +371,21 @@ func TestInitRefuses(t *testing.T) {
 			func(o *InitOptions) { o.Readers = []Reader{{User: "no-such-user"}} }, []string{`there's no user "no-such-user" on this host`},
 		},
 		"a link at the directory": {
-			func(o *InitOptions) { o.Directory.Path = link }, []string{link + " is a symbolic link, and `symlinks: try-secure` follows none"},
+			func(o *InitOptions) { o.Directory.Path = link }, []string{link + " is a symbolic link, and init follows none"},
+		},
+		"a link, with symlinks: insecure": {
+			func(o *InitOptions) { o.Directory.Path, o.Directory.Symlinks = link, SymlinksInsecure },
+			[]string{link + " is a symbolic link, and init follows none, whatever `symlinks` says"},
 		},
 		"a link in a parent": {
 			func(o *InitOptions) { o.Directory.Path = link + "/a/b" }, []string{link + " is a symbolic link"},
 		},
+		"the root":        {func(o *InitOptions) { o.Directory.Path = "/" }, []string{"/ is a directory of the whole system"}},
+		"/opt":            {func(o *InitOptions) { o.Directory.Path = "/opt/" }, []string{"/opt is a directory of the whole system"}},
+		"/etc by detours": {func(o *InitOptions) { o.Directory.Path = "/opt/x/../../etc/." }, []string{"/etc is a directory of the whole system"}},
+		"a home":          {func(o *InitOptions) { o.Directory.Path = "/home/alice" }, []string{"/home/alice is a user's home"}},
+		"one's home":      {func(o *InitOptions) { o.Directory.Path = home }, []string{home + " is a user's home"}},
+		"the kernel's":    {func(o *InitOptions) { o.Directory.Path = "/proc/self/x" }, []string{"is the kernel's"}},
 		"no path": {
 			func(o *InitOptions) { o.Directory.Path = "" }, []string{"path: is required"},
 		},
@@ -356,11 +412,12 @@ func TestInitWithAnotherOwner(t *testing.T) {
 			initialise(t, initOptions(path, func(o *InitOptions) {
 				o.Directory.Update = mode
 				o.Owner = Account{UID: thirdID, GID: thirdID}
+				o.Directory.Readers = o.Readers
 			}))
 			require.Equal(t, "user::rwx,user:61000:rwx,user:61001:r-x,group::---,mask::rwx,other::---", listOf(t, path, acl.Access))
-			require.Equal(t, readerDir, listOf(t, path, acl.Default))
+			require.Empty(t, listOf(t, path, acl.Default))
 			as(t, botID, func() {
-				d := directory(t, path, update(mode))
+				d := directory(t, path, update(mode), theReader())
 				require.NoError(t, d.Prepare(t.Context()))
 				write(t, d, setOf("1", "key", "a/b"))
 				write(t, d, setOf("2", "key", "a/b"))
@@ -377,7 +434,7 @@ func TestInitWithACLsOff(t *testing.T) {
 	require.NoError(t, os.Mkdir(path, 0o755))
 	require.NoError(t, os.Chmod(path, 0o755))
 	plan := initialise(t, initOptions(path, off))
-	require.Equal(t, []string{"give " + path + " to 61000:61000 (was root:root)", "set the mode of " + path + " to 0700 (was 0755)"}, plan.Changes)
+	require.Equal(t, []string{"set the mode of " + path + " to 0700 (was 0755)", "give " + path + " to 61000:61000 (was root:root)"}, plan.Changes)
 	as(t, botID, func() { write(t, directory(t, path, acls(ACLOff)), setOf("1", "key")) })
 }
 
@@ -394,6 +451,7 @@ func TestInitWithoutACLs(t *testing.T) {
 			require.ErrorContains(t, err, "the file system of "+path+" has no ACLs, which `acls: required` asks for")
 			_, err = PlanInit(initOptions(path, func(o *InitOptions) {
 				o.Directory.Update, o.Owner = UpdateFile, Account{UID: thirdID, GID: thirdID}
+				o.Directory.Readers = o.Readers
 			}))
 			require.ErrorContains(t, err, "leave --owner out")
 			if name == "vfat" {

@@ -69,11 +69,12 @@ type DirectoryOptions struct {
 	// ACLs is try (default), required or off: whether POSIX ACLs let the readers
 	// in. Where that's impossible (no ACLs in the file system, a directory of
 	// another user), try says so once and lets the owner alone read; required
-	// refuses. With off, ACLs are neither set nor looked at.
+	// refuses. With off, none is set, and those that let readers in before are
+	// taken away (but with `update: in-place`).
 	ACLs ACLMode `yaml:"acls,omitempty"`
 	// Readers may read the files (r) and list the directories (r-x), by POSIX
 	// ACL; nobody else may. Default: those that `rollcall init` left as the
-	// directory's default ACL.
+	// directory's default ACL, if root or the agent's user owns the directory.
 	Readers []Reader `yaml:"readers,omitempty"`
 	// Update is set (default), file or in-place.
 	Update UpdateMode `yaml:"update,omitempty"`

@@ -128,7 +128,9 @@ func TestLinksOnTheWay(t *testing.T) {
 		{name: "insecure, the last", mode: SymlinksInsecure},
 		{name: "insecure, a parent", mode: SymlinksInsecure, below: "a/b"},
 		{name: "secure, old kernel", mode: SymlinksSecure, openat2: noOpenat2, says: "this kernel has no openat2"},
-		{name: "try-secure, old kernel", mode: SymlinksTrySecure, openat2: noOpenat2},
+		{name: "try-secure, old kernel, the last", mode: SymlinksTrySecure, openat2: noOpenat2, says: "is a symbolic link, and `symlinks: try-secure` follows none"},
+		{name: "try-secure, old kernel, a parent", mode: SymlinksTrySecure, below: "a/b", openat2: noOpenat2, says: "is a symbolic link, and `symlinks: try-secure` follows none"},
+		{name: "insecure, old kernel", mode: SymlinksInsecure, openat2: noOpenat2},
 		{name: "try-secure, denied", mode: SymlinksTrySecure, openat2: denied, says: "isn't allowed to write"},
 	}
 	for _, test := range tests {
@@ -162,6 +164,35 @@ func TestTheRealPathWorksInEveryMode(t *testing.T) {
 		write(t, d, setOf("1", "key"))
 		require.Equal(t, setOf("1", "key"), visible(t, d.opts.Path))
 	}
+}
+
+// TestTheRealPathWorksWithoutOpenat2, also a relative one, and one whose parents
+// can be passed through but not read.
+func TestTheRealPathWorksWithoutOpenat2(t *testing.T) {
+	noOpenat2 := func(int, string, *unix.OpenHow) (int, error) { return -1, unix.ENOSYS }
+	top := t.TempDir()
+	t.Chdir(top)
+	for _, path := range []string{filepath.Join(top, "a", "b"), "c/d", "../" + filepath.Base(top) + "/e"} {
+		d := directory(t, path)
+		d.resolver.openat2 = noOpenat2
+		require.NoError(t, d.Prepare(t.Context()))
+		write(t, d, setOf("1", "key"))
+		require.Equal(t, setOf("1", "key"), visible(t, path))
+	}
+	fd, err := resolver{openat2: noOpenat2}.open("/", SymlinksTrySecure)
+	require.NoError(t, err)
+	require.NoError(t, unix.Close(fd))
+
+	needRoot(t, "to become somebody else")
+	wall := filepath.Join(reachable(t), "wall")
+	require.NoError(t, os.MkdirAll(filepath.Join(wall, "mine"), 0o700))
+	require.NoError(t, os.Chown(filepath.Join(wall, "mine"), botID, botID))
+	require.NoError(t, os.Chmod(wall, 0o711))
+	as(t, botID, func() {
+		d := directory(t, filepath.Join(wall, "mine"))
+		d.resolver.openat2 = noOpenat2
+		write(t, d, setOf("1", "key"))
+	})
 }
 
 func TestADirectoryThatOthersCanWriteTo(t *testing.T) {

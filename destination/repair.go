@@ -24,7 +24,7 @@ func (w *writing) repairVersion() {
 		if name == dataName {
 			at = "."
 		}
-		right, err := root.repair(at)
+		right, err := root.repair(at, false)
 		if err != nil {
 			w.warn("Permissions in the current version can't be put right; it's replaced.", "error", err)
 			w.strange = true
@@ -37,12 +37,16 @@ func (w *writing) repairVersion() {
 }
 
 // repair sets the permissions of "dir/file", "file", "dir" or "." (the directory
-// itself). They aren't right afterwards where less is put up with.
-func (d *Dir) repair(name string) (right bool, err error) {
+// itself). They aren't right afterwards where less is put up with. With ownOnly,
+// a file of another user's, or with a second name, is refused.
+func (d *Dir) repair(name string, ownOnly bool) (right bool, err error) {
 	err = d.visit(name, func(d *Dir, name string, fd int, st unix.Stat_t) error {
 		dir := st.Mode&unix.S_IFMT == unix.S_IFDIR
 		if !dir && st.Mode&unix.S_IFMT != unix.S_IFREG {
 			return d.fail("open", name, errIrregular)
+		}
+		if ownOnly && !dir && shared(st) {
+			return notOurs(d.join(name))
 		}
 		d.step("repair " + name)
 		if err := d.perms.apply(fd, dir); err != nil {
@@ -120,24 +124,54 @@ func (w *writing) repairPlain(inPlace bool) error {
 	return nil
 }
 
+// shared says that a file belongs to another user or has a second name, so that
+// what is written into it, or whom it lets in, may be seen elsewhere.
+func shared(st unix.Stat_t) bool { return int(st.Uid) != os.Geteuid() || st.Nlink > 1 }
+
+// refuseForeign refuses files that a write in place would let readers into and
+// that aren't surely ours, before anything is changed.
+func (w *writing) refuseForeign() error {
+	if w.opts.Update != UpdateInPlace || len(w.access.readers) == 0 {
+		return nil
+	}
+	for _, name := range w.known() {
+		if _, there := w.visible[name]; !there {
+			continue
+		}
+		top, rest := split(name)
+		if k := w.found.entries[top]; k != regular && (k != folder || rest == "") {
+			continue
+		}
+		err := w.dir.visit(name, func(d *Dir, name string, _ int, st unix.Stat_t) error {
+			if st.Mode&unix.S_IFMT == unix.S_IFREG && shared(st) {
+				return notOurs(d.join(name))
+			}
+			return nil
+		})
+		if err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
 func (w *writing) repairOne(name string, inPlace bool) error {
 	right, st, err := w.dir.examine(name)
 	if err != nil {
 		return err
 	}
-	foreign := int(st.Uid) != os.Geteuid()
-	if right && (!foreign || inPlace) {
+	if right && (int(st.Uid) == os.Geteuid() || inPlace) {
 		return nil
 	}
 	dir := st.Mode&unix.S_IFMT == unix.S_IFDIR
 	switch {
-	case !inPlace && !dir && (foreign || st.Nlink > 1):
+	case !inPlace && !dir && shared(st):
 		w.replace = append(w.replace, name) // what has a second name isn't surely ours
 	case !mayGrant(st) && w.opts.ACLs != ACLRequired:
 		w.warn("A file belongs to another user, who alone can let the readers in.", "name", name)
 		return nil
 	default:
-		if right, err := w.dir.repair(name); err != nil || !right {
+		if right, err := w.dir.repair(name, inPlace); err != nil || !right {
 			return err
 		}
 	}

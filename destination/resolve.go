@@ -5,6 +5,7 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"strings"
 
 	"golang.org/x/sys/unix"
 
@@ -13,8 +14,8 @@ import (
 )
 
 // OpenDir opens an existing directory. With SymlinksSecure a symbolic link
-// anywhere in the path is refused; SymlinksTrySecure does the same, unless the
-// kernel (before 5.6) has no openat2; SymlinksInsecure follows links in the
+// anywhere in the path is refused; SymlinksTrySecure does the same, also on a
+// kernel (before 5.6) that has no openat2; SymlinksInsecure follows links in the
 // path, but never at a name inside the directory.
 func OpenDir(path string, mode SymlinkMode) (*Dir, error) {
 	r := resolver{openat2: unix.Openat2}
@@ -53,10 +54,37 @@ func (r resolver) open(path string, mode SymlinkMode) (int, error) {
 		case errors.Is(err, unix.EINTR), errors.Is(err, unix.EAGAIN):
 			continue // EAGAIN: something was renamed during the walk
 		case errors.Is(err, unix.ENOSYS) && mode != SymlinksSecure:
-			return openat(unix.AT_FDCWD, path, dirFlags, 0)
+			return walk(path)
 		}
 		return fd, err
 	}
+}
+
+// walk opens a clean path part by part and follows no link: what openat2 does at
+// once.
+func walk(path string) (int, error) {
+	at, rest := ".", path
+	if filepath.IsAbs(path) {
+		at, rest = "/", strings.TrimPrefix(path, "/")
+	}
+	fd, err := openat(unix.AT_FDCWD, at, unix.O_PATH|unix.O_DIRECTORY|unix.O_CLOEXEC, 0)
+	if err != nil {
+		return -1, err
+	}
+	for part := range strings.SplitSeq(rest, "/") {
+		if part == "" {
+			continue
+		}
+		// O_PATH, since a parent may be passed through without being read.
+		next, err := openat(fd, part, unix.O_PATH|unix.O_DIRECTORY|unix.O_NOFOLLOW|unix.O_CLOEXEC, 0)
+		_ = unix.Close(fd)
+		if err != nil {
+			return -1, err
+		}
+		fd = next
+	}
+	defer unix.Close(fd)
+	return openat(fd, ".", dirFlags, 0)
 }
 
 // make resolves a path and makes what is missing of it.

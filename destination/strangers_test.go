@@ -37,8 +37,8 @@ func TestParentsDefaultACL(t *testing.T) {
 	requireShut(t, thirdID, filepath.Join(path, "key"))
 }
 
-// TestPreviousVersionIsShut: a reader who isn't one any more may still list the
-// directory, whose rights are its user's affair without readers.
+// TestPreviousVersionIsShut to a reader who isn't one any more, even if he can
+// still list the directory.
 func TestPreviousVersionIsShut(t *testing.T) {
 	needRoot(t, "to try as other users")
 	path := filepath.Join(reachable(t), "made")
@@ -54,6 +54,8 @@ func TestPreviousVersionIsShut(t *testing.T) {
 
 	write(t, directory(t, path), setOf("2", "key"))
 	require.DirExists(t, filepath.Join(path, previous))
+	requireShut(t, readerID, filepath.Join(path, "key"))
+	require.NoError(t, os.Chmod(path, 0o755))
 	requireShut(t, readerID, filepath.Join(path, dataName, "key"))
 	requireShut(t, readerID, filepath.Join(path, previous, "key"))
 }
@@ -77,6 +79,46 @@ func TestWriterByACL(t *testing.T) {
 	require.Equal(t, "his", string(mustRead(t, key)))
 }
 
+// TestPlantedBeforeTheDirectoryWasTightened: the write that lets readers in shuts
+// others out first, and what they left there until then stays untouched.
+func TestPlantedBeforeTheDirectoryWasTightened(t *testing.T) {
+	needRoot(t, "to give files away")
+	plants := map[string]func(t *testing.T, at, outside string){
+		"a file of his": func(t *testing.T, at, _ string) {
+			require.NoError(t, os.WriteFile(at, []byte("his"), 0o600))
+			require.NoError(t, os.Chown(at, thirdID, thirdID))
+		},
+		"a second name": func(t *testing.T, at, outside string) { require.NoError(t, os.Link(outside, at)) },
+	}
+	for name, plant := range plants {
+		for _, file := range []string{"key", "sub/key"} {
+			t.Run(name+", "+file, func(t *testing.T) {
+				base := reachable(t)
+				path, outside := filepath.Join(base, "out"), filepath.Join(base, "victim")
+				put(t, base, Set{"victim": []byte("untouched")})
+				at := filepath.Join(path, file)
+				require.NoError(t, os.MkdirAll(filepath.Dir(at), 0o700))
+				require.NoError(t, os.Chmod(path, 0o777))
+				plant(t, at, outside)
+				before := state(t, base)
+				d := directory(t, path, update(UpdateInPlace), theReader())
+				for range 2 { // the second time others can't write any more
+					_, err := d.Write(t.Context(), setOf("1", "key", "sub/key"))
+					require.ErrorContains(t, err, at+" belongs to another user or has a second name")
+				}
+				require.Equal(t, before[at], state(t, base)[at])
+				require.Equal(t, before[outside], state(t, base)[outside])
+				require.Equal(t, "untouched", string(mustRead(t, outside)))
+
+				require.NoError(t, os.Chmod(path, 0o700))
+				_, err := d.Write(t.Context(), setOf("1", "key", "sub/key"))
+				require.ErrorContains(t, err, at)
+				require.Equal(t, before[at], state(t, base)[at])
+			})
+		}
+	}
+}
+
 // TestCleanLeavesMounts: what is mounted in a directory isn't what is in it.
 func TestCleanLeavesMounts(t *testing.T) {
 	needRoot(t, "to mount")
@@ -90,6 +132,7 @@ func TestCleanLeavesMounts(t *testing.T) {
 		t.Skip("this root can't mount: ", err)
 	}
 	t.Cleanup(func() { require.NoError(t, unix.Unmount(filepath.Join(path, "mounted"), unix.MNT_DETACH)) })
+	write(t, directory(t, path), setOf("1", "key"))
 	bot := Account{UID: botID, GID: botID}
 	p, err := PlanInit(InitOptions{Directory: DirectoryOptions{Path: path}, Bot: bot, Owner: bot, Clean: true})
 	require.NoError(t, err)

@@ -25,6 +25,10 @@ type writing struct {
 	// drifted are the names in the current version whose permissions aren't
 	// what this write would give them; ..data is the version itself.
 	drifted []string
+	// ownOnly says that nothing is written into files of others, or with a
+	// second name: there are readers, or others could write to the directory
+	// when the write began.
+	ownOnly bool
 	// replace are plain files that are written anew, whatever is in them.
 	replace []string
 
@@ -41,7 +45,11 @@ func (d *Directory) begin(dir *Dir, set Set) (*writing, error) {
 		return nil, err
 	}
 	dir.perms = access.perms
-	w := &writing{Directory: d, dir: dir, set: set, access: access}
+	who, err := dir.exposure()
+	if err != nil {
+		return nil, err
+	}
+	w := &writing{Directory: d, dir: dir, set: set, access: access, ownOnly: who != "" || len(access.readers) > 0}
 	if err := w.look(); err != nil {
 		return nil, err
 	}
@@ -185,7 +193,7 @@ func (w *writing) closePrevious(name string) {
 	if right || err != nil || !mayGrant(st) {
 		return
 	}
-	if _, err := w.dir.repair(name); err != nil {
+	if _, err := w.dir.repair(name, false); err != nil {
 		w.warn("Permissions of the version before the current one can't be put right; it's removed.", "error", err)
 		w.discard(name)
 	}

@@ -7,7 +7,10 @@ import (
 	"os"
 	"path/filepath"
 	"slices"
+	"strconv"
 	"strings"
+	"unicode"
+	"unicode/utf8"
 
 	"github.com/spf13/cobra"
 
@@ -91,7 +94,7 @@ func initialise(env environment, g *globals, f initFlags) error {
 	for _, place := range places {
 		plan, err := destination.PlanInit(place.options)
 		if err != nil {
-			refusals = append(refusals, err)
+			refusals = append(refusals, &visibleError{err})
 			continue
 		}
 		plans = append(plans, plan)
@@ -103,7 +106,7 @@ func initialise(env environment, g *globals, f initFlags) error {
 	if !f.dryRun {
 		for _, plan := range plans {
 			if err := plan.Apply(); err != nil {
-				return err
+				return &visibleError{err}
 			}
 		}
 	}
@@ -159,8 +162,48 @@ func (f *initFlags) places(env environment, g *globals) ([]initPlace, error) {
 	case f.initDir != "" && cfg != nil:
 		return nil, failure.New(failure.Configuration, "--init-dir: no output has the directory %s; there are: %s", only, strings.Join(known, ", "))
 	}
+	if err := apart(cfg, only); err != nil {
+		return nil, err
+	}
 	base.Directory = destination.DirectoryOptions{Path: only}
 	return []initPlace{{"directory", base}}, nil
+}
+
+// apart refuses a directory that a known configuration uses otherwise, or that
+// lies in or around one that it uses.
+func apart(cfg *config.Config, dir string) error {
+	if cfg == nil {
+		return nil
+	}
+	full, err := filepath.Abs(dir)
+	if err != nil {
+		return failure.Wrap(failure.Configuration, err, "the directory %s can't be found: %v", dir, err)
+	}
+	check := func(d *destination.DirectoryOptions, whose string) error {
+		if d == nil {
+			return nil
+		}
+		used, err := filepath.Abs(d.Path)
+		if err != nil || !within(full, used) && !within(used, full) {
+			return nil //nolint:nilerr // a path that has no meaning here can't clash
+		}
+		return failure.New(failure.Configuration,
+			"%s is, or lies in or around, %s, the directory of %s: give a directory apart from it, or leave --destination-dir out, and init sees to all that the configuration names", dir, d.Path, whose)
+	}
+	if err := check(cfg.Storage.Directory, "the storage"); err != nil {
+		return err
+	}
+	for _, out := range cfg.Outputs {
+		if err := check(out.Destination.Directory, "the output "+out.Name); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// within says that the absolute clean path a is b, or below it.
+func within(a, b string) bool {
+	return a == b || strings.HasPrefix(a, strings.TrimSuffix(b, "/")+"/")
 }
 
 // config reads the configuration; nil if a directory is named and there's no
@@ -277,18 +320,18 @@ func (r *initReport) print(env environment, format string) error {
 	}
 	var b strings.Builder
 	for _, d := range r.Directories {
-		fmt.Fprintf(&b, "%s (%s)\n", d.Path, d.For)
+		fmt.Fprintf(&b, "%s (%s)\n", visible(d.Path), visible(d.For))
 		for _, change := range d.Changes {
-			fmt.Fprintf(&b, "  %s\n", change)
+			fmt.Fprintf(&b, "  %s\n", visible(change))
 		}
 		if len(d.Changes) == 0 {
 			fmt.Fprintf(&b, "  nothing to do\n")
 		}
 		if len(d.Readers) > 0 {
-			fmt.Fprintf(&b, "  readers: %s\n", strings.Join(d.Readers, ", "))
+			fmt.Fprintf(&b, "  readers: %s\n", visible(strings.Join(d.Readers, ", ")))
 		}
 		for _, note := range d.Notes {
-			fmt.Fprintf(&b, "  note: %s\n", note)
+			fmt.Fprintf(&b, "  note: %s\n", visible(note))
 		}
 	}
 	switch {
@@ -303,4 +346,20 @@ func (r *initReport) print(env environment, format string) error {
 		return fmt.Errorf("the report can't be printed: %w", err)
 	}
 	return nil
+}
+
+// visibleError is an error that may name files of a stranger's.
+type visibleError struct{ err error }
+
+func (e *visibleError) Error() string { return visible(e.err.Error()) }
+func (e *visibleError) Unwrap() error { return e.err }
+
+// visible returns a line in which whatever could move the cursor, end the line or
+// turn the direction of writing is escaped: some names in it are a stranger's.
+func visible(line string) string {
+	if utf8.ValidString(line) && !strings.ContainsFunc(line, func(r rune) bool { return !unicode.IsPrint(r) }) {
+		return line
+	}
+	quoted := strconv.Quote(line)
+	return strings.ReplaceAll(quoted[1:len(quoted)-1], `\"`, `"`)
 }

@@ -10,6 +10,8 @@ import (
 
 	"github.com/stretchr/testify/require"
 	"golang.org/x/sys/unix"
+
+	"rollcall/failure"
 )
 
 // initPlaces returns a configuration with a storage and two outputs below a
@@ -70,15 +72,15 @@ func TestInitOfAConfiguration(t *testing.T) {
 TOP/opt/grafana (output application-grafana)
   create TOP/opt with mode 0755
   create TOP/opt/grafana with mode 0700
-  give TOP/opt/grafana to 61000:61003
   set the ACL of TOP/opt/grafana to `+list+`
   set the default ACL of TOP/opt/grafana to `+list+`
+  give TOP/opt/grafana to 61000:61003
   readers: user 61001, group 61002
 TOP/opt/machine-id (output identity-machine-id)
   create TOP/opt/machine-id with mode 0700
-  give TOP/opt/machine-id to 61000:61003
   set the ACL of TOP/opt/machine-id to `+list+`
   set the default ACL of TOP/opt/machine-id to `+list+`
+  give TOP/opt/machine-id to 61000:61003
   readers: user 61001, group 61002
 Done.
 `, "TOP", top), stdout)
@@ -136,6 +138,11 @@ func TestInitRefuses(t *testing.T) {
 		{"--owner=0:no-such-group", `--owner: there's no group "no-such-group" on this host`},
 		{"--reader-user=no-such-user", `there's no user "no-such-user" on this host`},
 		{"--init-dir=/elsewhere", "--init-dir: no output has the directory /elsewhere; there are: " + top + "/opt/grafana, " + top + "/opt/machine-id"},
+		{"--destination-dir=/opt", "/opt is a directory of the whole system"},
+		{"--destination-dir=" + top + "/lib/rollcall", "is, or lies in or around, " + top + "/lib/rollcall, the directory of the storage"},
+		{"--destination-dir=" + top + "/lib/rollcall/x", "is, or lies in or around, " + top + "/lib/rollcall, the directory of the storage"},
+		{"--destination-dir=" + top + "/lib", "is, or lies in or around, " + top + "/lib/rollcall, the directory of the storage"},
+		{"--destination-dir=" + top + "/opt/grafana/x/", "the directory of the output application-grafana"},
 		{"--init-dir=/a --destination-dir=/b", "name different directories"},
 		{"--bot-user=61000 --owner=61005:61005", "with `update: set` the bot makes and removes directories there"},
 		{"--format=xml", `--format "xml" isn't text or json`},
@@ -158,4 +165,32 @@ func TestInitRefuses(t *testing.T) {
 	code, _, stderr = runLine(t, nil, "init", "-c", memory)
 	require.Equal(t, exitConfiguration, code)
 	require.Contains(t, stderr, "there's nothing to make ready")
+}
+
+// TestInitPrintsNoControlCharacters of the names that it finds: whoever may write
+// to the directory would write to root's terminal.
+func TestInitPrintsNoControlCharacters(t *testing.T) {
+	needRoot(t)
+	_, top := initPlaces(t)
+	path := top + "/opt/machine-id"
+	line := []string{"init", "--destination-dir=" + path, "--bot-user=61000"}
+	code, _, stderr := runLine(t, nil, line...)
+	require.Equal(t, exitOK, code, stderr)
+	for _, name := range []string{"a\x1b[2J\x07b", "a\nDone.", "a\u202eb", "a\xffb", `a"b`} {
+		require.NoError(t, os.WriteFile(filepath.Join(path, name), nil, 0o600))
+	}
+	require.NoError(t, os.WriteFile(filepath.Join(path, "..manifest"), nil, 0o600))
+	for _, flags := range [][]string{nil, {"--clean", "--dry-run"}} {
+		code, stdout, stderr := runLine(t, nil, append(line, flags...)...)
+		require.Equal(t, exitOK, code, stderr)
+		for _, want := range []string{`/a\x1b[2J\ab`, `/a\nDone.`, `/a\u202eb`, `/a\xffb`, `/a"b`} {
+			require.Contains(t, stdout, path+want)
+		}
+		for _, never := range []string{"\x1b", "\a", "\u202e", "\xff", "\nDone. "} {
+			require.NotContains(t, stdout+stderr, never)
+		}
+	}
+	err := &visibleError{failure.New(failure.Configuration, "/opt/a\x1b[2Jb is in the way")}
+	require.Equal(t, `/opt/a\x1b[2Jb is in the way`, err.Error())
+	require.Equal(t, exitConfiguration, exitCode(err))
 }
