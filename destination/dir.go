@@ -9,7 +9,6 @@ import (
 	"path/filepath"
 	"strings"
 
-	"github.com/gravitational/trace"
 	"golang.org/x/sys/unix"
 )
 
@@ -40,16 +39,6 @@ type Dir struct {
 	perms permissions
 	// hook is called before every step that changes the disk; tests stop there.
 	hook func(step string)
-}
-
-// WriteFileAtomic replaces one file of an existing directory as Dir.WriteFile
-// does; links on the way to it are treated as in SymlinksTrySecure.
-func WriteFileAtomic(dir, name string, data []byte) error {
-	d, err := OpenDir(dir, SymlinksTrySecure)
-	if err != nil {
-		return trace.Wrap(err)
-	}
-	return trace.NewAggregate(d.WriteFile(name, data), d.Close())
 }
 
 // Close closes the descriptor.

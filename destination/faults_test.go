@@ -158,7 +158,7 @@ func TestDir(t *testing.T) {
 	require.NoError(t, err)
 	require.Equal(t, path, d.Path())
 	require.NoError(t, d.WriteFile("key", []byte("1")))
-	require.NoError(t, WriteFileAtomic(path, "key", []byte("2")))
+	require.NoError(t, d.WriteFile("key", []byte("2")))
 	require.NoError(t, d.Rename("key", "other"))
 	require.NoError(t, d.Sync())
 	data, err := d.ReadFile("other")

@@ -22,20 +22,20 @@ func TestReadersFromAnEmptyMachine(t *testing.T) {
 	}
 	s := newStage(t)
 	m := suite.Boot(t)
-	m.Copy(t, suite.Bin.Rollcall, "/root/bin/rollcall", 0o755)
+	m.Copy(t, suite.Bin.Rollcall, "/srv/new/bin/rollcall", 0o755)
 	m.Copy(t, s.cluster.Info().ProxyCA, "/etc/ssl/certs/ca-certificates.crt", 0o644)
-	m.Write(t, "/root/token", []byte(s.bot.Token+"\n"), 0o600)
+	m.Write(t, "/srv/new/token", []byte(s.bot.Token+"\n"), 0o600)
 	mine := strings.NewReplacer(
 		"teleport.example.com:443", s.cluster.Info().ProxyAddr,
 		"grafana-example", s.app.Name,
-		"/dev/stdin", "/root/token",
+		"/dev/stdin", "/srv/new/token",
 	)
 	blocks := shellBlocks(t, filepath.Join("..", "docs", "readers.md"), "From an empty machine")
 	require.Len(t, blocks, 6)
 
 	var said strings.Builder
 	for _, block := range blocks {
-		said.WriteString(m.Must(t, "bash", "-euc", "cd /root\n"+mine.Replace(block)))
+		said.WriteString(m.Must(t, "bash", "-euc", "cd /srv/new\n"+mine.Replace(block)))
 	}
 
 	require.Contains(t, said.String(), "app can read")
