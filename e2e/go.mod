@@ -103,7 +103,7 @@ require (
 	github.com/google/go-tpm-tools v0.4.0 // indirect
 	github.com/google/uuid v1.3.1 // indirect
 	github.com/googleapis/gax-go/v2 v2.12.0 // indirect
-	github.com/gorilla/websocket v1.5.0 // indirect
+	github.com/gorilla/websocket v1.5.0
 	github.com/gravitational/form v0.0.0-20151109031454-c4048f792f70 // indirect
 	github.com/gravitational/license v0.0.0-20210218173955-6d8fb49b117a // indirect
 	github.com/gravitational/oxy v0.0.0-20221029012416-9fbf4c444680 // indirect

@@ -15,6 +15,7 @@ needs() {
 		curl      curl            fetching the application as a user would
 		ssh       openssh-client  reading the written ssh_config with ssh -G
 		openssl   openssl         reading the written certificates as a user would
+		haproxy   haproxy         a load balancer in front of the cluster
 		getfacl   acl             the ACLs on written files
 		setfacl   acl             the ACLs on written files
 		systemd-analyze systemd           checking the unit file

@@ -33,6 +33,8 @@ type Command struct {
 	Dir string
 	// Stdin is the standard input; nil: empty.
 	Stdin io.Reader
+	// Files are further open files, as descriptors from 3 on. Not with Measured.
+	Files []*os.File
 	// Measured runs the program below cmd/measure, for a true MaxRSS. Signals
 	// INT, TERM, HUP and USR1 are passed on; PID isn't the program's.
 	Measured bool
@@ -116,6 +118,7 @@ func (s *Suite) start(c Command, home string) (*Process, error) {
 		p.cmd.Dir = home
 	}
 	p.cmd.Stdin, p.cmd.Stdout, p.cmd.Stderr = c.Stdin, p.Stdout, p.Stderr
+	p.cmd.ExtraFiles = c.Files
 	// An own group, so that what the program starts ends with it.
 	p.cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true, Pdeathsig: syscall.SIGKILL, Credential: c.As}
 	if c.onOrphaned != 0 {

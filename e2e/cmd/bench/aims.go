@@ -23,6 +23,20 @@ func (r *report) aims() []aim {
 		}
 		all = append(all, aim{What: what, Unit: unit, Limit: limit, AtLeast: atLeast, Got: got, Met: met})
 	}
+	if len(r.Oneshot) > 0 {
+		r.outputAims(add)
+	}
+	if r.Tunnel != nil {
+		r.Tunnel.aims(add)
+	}
+	return all
+}
+
+// adder adds an aim.
+type adder func(what, unit string, limit, got float64, atLeast bool)
+
+// outputAims are those of an agent that writes files.
+func (r *report) outputAims(add adder) {
 	for _, row := range r.Oneshot {
 		switch row.Outputs {
 		case 1:
@@ -45,5 +59,4 @@ func (r *report) aims() []aim {
 	}
 	add("idle memory", "MiB", 35, r.Idle.Rollcall.NowMiB, false)
 	add("stripped binary", "MB", 40, float64(r.Binary.Rollcall)/1e6, false)
-	return all
 }

@@ -28,6 +28,15 @@ const (
 	exitInterrupted = 130
 )
 
+// Parts of the benchmark.
+const (
+	partOutputs = "outputs"
+	partTunnel  = "tunnel"
+)
+
+// parts are all of them.
+var parts = []string{partOutputs, partTunnel}
+
 // maxSize is the largest number of outputs: one Application Service holds about
 // 900 dynamic applications.
 const maxSize = 800
@@ -81,6 +90,8 @@ type options struct {
 	// quick shortens what waits for calm.
 	quick bool
 	json  bool
+	// only are the parts to measure.
+	only []string
 	// profile is where profiles go; empty: none.
 	profile string
 }
@@ -92,6 +103,7 @@ func parse(args []string, stderr io.Writer) (options, error) {
 	repeat := flags.Int("repeat", 0, "`runs` of each measurement (default 7 for a few outputs, fewer for many); the median counts")
 	peer := flags.Bool("tbot", true, "measure the official agent, too (it takes minutes with 200 outputs)")
 	quick := flags.Bool("quick", false, "1 and 10 outputs, once each")
+	only := flags.String("only", strings.Join(parts, ","), "which `parts` to measure")
 	profile := flags.String("profile", "", "keep pprof profiles of the largest size in this `directory`, and measure nothing")
 	format := flags.String("format", "table", "print as `table or json`")
 	if err := flags.Parse(args); err != nil {
@@ -113,6 +125,16 @@ func parse(args []string, stderr io.Writer) (options, error) {
 			return opts, fmt.Errorf("--sizes has %q, and takes numbers from 1 to %d", word, maxSize)
 		}
 		opts.sizes = append(opts.sizes, n)
+	}
+	for word := range strings.SplitSeq(*only, ",") {
+		part := strings.TrimSpace(word)
+		if !slices.Contains(parts, part) {
+			return opts, fmt.Errorf("--only has %q, and takes %s", word, strings.Join(parts, " and "))
+		}
+		opts.only = append(opts.only, part)
+	}
+	if !slices.Contains(opts.only, partOutputs) {
+		opts.sizes = []int{1}
 	}
 	slices.Sort(opts.sizes)
 	opts.sizes = slices.Compact(opts.sizes)
@@ -139,7 +161,7 @@ func (o options) runs(size int, peer bool) int {
 
 // measure builds what is needed, takes all figures, and removes everything.
 func measure(ctx context.Context, opts options, progress io.Writer) (*report, error) {
-	suite, err := harness.Open(ctx, progress)
+	suite, err := harness.Open(ctx, progress, opts.binaries()...)
 	if err != nil {
 		return nil, err
 	}
@@ -153,13 +175,28 @@ func measure(ctx context.Context, opts options, progress io.Writer) (*report, er
 			return
 		}
 		result.Environment = s.environment()
-		for _, size := range opts.sizes {
-			result.Oneshot = append(result.Oneshot, s.oneshot(size))
+		if slices.Contains(opts.only, partOutputs) {
+			for _, size := range opts.sizes {
+				result.Oneshot = append(result.Oneshot, s.oneshot(size))
+			}
+			result.Renewal = s.renewal(largest)
+			result.Idle = s.idle()
+			result.Binary = s.binaries()
 		}
-		result.Renewal = s.renewal(largest)
-		result.Idle = s.idle()
-		result.Binary = s.binaries()
+		if slices.Contains(opts.only, partTunnel) {
+			result.Tunnel = s.tunnel()
+		}
 		result.Aims = result.aims()
 	})
 	return result, err
+}
+
+// binaries are the names of those that are needed. The official local proxy
+// needs a tsh, which nothing else does.
+func (o options) binaries() []string {
+	names := []string{"measure", "rollcall", "tbot", "cluster"}
+	if o.peer && slices.Contains(o.only, partTunnel) && o.profile == "" {
+		names = append(names, "tsh")
+	}
+	return names
 }

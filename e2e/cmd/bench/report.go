@@ -8,14 +8,16 @@ import (
 	"rollcall/e2e/harness"
 )
 
-// report is everything that was measured. Times are seconds.
+// report is everything that was measured. Times are seconds. What wasn't
+// measured (--only) is left out.
 type report struct {
-	Environment environment `json:"environment"`
-	Oneshot     []row       `json:"oneshot"`
-	Renewal     renewal     `json:"renewal"`
-	Idle        idle        `json:"idle"`
-	Binary      binaries    `json:"binary_bytes"`
-	Aims        []aim       `json:"aims"`
+	Environment environment   `json:"environment"`
+	Oneshot     []row         `json:"oneshot,omitempty"`
+	Renewal     renewal       `json:"renewal,omitzero"`
+	Idle        idle          `json:"idle,omitzero"`
+	Binary      binaries      `json:"binary_bytes,omitzero"`
+	Tunnel      *tunnelReport `json:"tunnel,omitempty"`
+	Aims        []aim         `json:"aims"`
 }
 
 type environment struct {

@@ -31,7 +31,9 @@ type stage struct {
 	opts     options
 	progress io.Writer
 	apps     []string
-	bots     int
+	// app is the one behind the tunnels.
+	app  harness.App
+	bots int
 }
 
 // newStage starts a cluster with as many applications as the largest run needs.

@@ -13,9 +13,14 @@ func (r *report) writeTables(w io.Writer) error {
 	e := r.Environment
 	fmt.Fprintf(&b, "%s\nTeleport %s with %d applications, sqlite backend with %d ms poll; %d cores, %s, %s, load %s, %s\n",
 		e.Rollcall, e.Teleport, e.Applications, e.PollMS, e.Cores, e.System, e.Go, e.Load, e.Time)
-	r.writeOneshot(&b)
-	r.writeRatios(&b)
-	r.writeOthers(&b)
+	if len(r.Oneshot) > 0 {
+		r.writeOneshot(&b)
+		r.writeRatios(&b)
+		r.writeOthers(&b)
+	}
+	if r.Tunnel != nil {
+		r.Tunnel.write(&b)
+	}
 	r.writeAims(&b)
 	_, err := io.WriteString(w, b.String())
 	return err

@@ -24,6 +24,9 @@ type Binaries struct {
 	Cluster string
 	// Tbot is the official agent at the cluster's version.
 	Tbot string
+	// Tsh is the official client, which Tbot's local proxy needs: on request
+	// only.
+	Tsh string
 	// Rollcall is the agent under test: the release binary that `make build`
 	// makes.
 	Rollcall string
@@ -35,8 +38,8 @@ type Binaries struct {
 }
 
 // All builds the binaries with the names given (cluster, tbot, rollcall,
-// measure, and on request rollcall-stuck, demo and bench; none: all that the tests need). Go's
-// own cache decides what has to be done. Only one process builds at a time.
+// measure, and on request rollcall-stuck, tsh, demo and bench; none: all that
+// the tests need). Go's own cache decides what has to be done. Only one process builds at a time.
 // What takes long is told to out. The working directory must be inside the
 // repository.
 //
@@ -74,6 +77,7 @@ func binariesIn(bin, release string) Binaries {
 	return Binaries{
 		Cluster:  filepath.Join(bin, "cluster"),
 		Tbot:     filepath.Join(bin, "tbot"),
+		Tsh:      filepath.Join(bin, "tsh"),
 		Rollcall: filepath.Join(release, "rollcall"),
 		Stuck:    filepath.Join(bin, "rollcall-stuck"),
 		Measure:  filepath.Join(bin, "measure"),
@@ -115,6 +119,7 @@ func targets(e2e, bin string) []target {
 			command: []string{"make", "-s", "build", "BUILD_ARGS=-v", "TAGS=rollcall_stuck", "OUT=" + filepath.Join(bin, "rollcall-stuck")},
 		},
 		module("tbot", "github.com/gravitational/teleport/tool/tbot", "the official tbot (about 3 minutes the first time)"),
+		program("tsh", "github.com/gravitational/teleport/tool/tsh", "the official tsh (about 3 minutes the first time)"),
 		module("cluster", "./cmd/cluster", "the Teleport cluster (about 7 minutes the first time)"),
 	}
 }

@@ -1,0 +1,182 @@
+package main
+
+import (
+	"crypto/tls"
+	"crypto/x509"
+	"fmt"
+	"net"
+	"os"
+	"path/filepath"
+	"time"
+
+	"rollcall/e2e/harness"
+)
+
+const (
+	// atOnce is how many small requests are under way at a time.
+	atOnce = 16
+	// webApp is the application behind the tunnels.
+	webApp = "bench-web"
+)
+
+// tunnelLoad is how much one round of the tunnel's measurements is.
+type tunnelLoad struct {
+	rounds, requests int
+	body             int64
+}
+
+func (o options) tunnelLoad() tunnelLoad {
+	l := tunnelLoad{rounds: 7, requests: 3000, body: 256 << 20}
+	if o.quick {
+		l = tunnelLoad{rounds: 1, requests: 500, body: 32 << 20}
+	}
+	if o.repeat > 0 {
+		l.rounds = o.repeat
+	}
+	return l
+}
+
+// way is one way to the application.
+type way struct {
+	name string
+	load *load
+	into **speed
+	runs []speed
+}
+
+// tunnel measures the same requests by several ways: directly with mutual TLS,
+// through rollcall's application-tunnel, and through the official agent's
+// local proxy. They take turns, so that what disturbs the machine disturbs all
+// alike.
+func (s *stage) tunnel() *tunnelReport {
+	size := s.opts.tunnelLoad()
+	r := &tunnelReport{AtOnce: atOnce, Requests: size.requests, BodyMiB: mib(size.body)}
+	app := harness.NewWebApp(s.t)
+	s.app = s.cluster.CreateApp(s.t, webApp, app.URL, map[string]string{"team": "bench"})
+	dir, address := s.startTunnel()
+	ways := []*way{
+		{name: "direct", load: s.direct(app, dir), into: &r.Direct},
+		{name: "rollcall", load: newLoad(app, "http://"+address, address, nil), into: &r.Rollcall},
+	}
+	if s.opts.peer {
+		peer := s.startPeer(dir)
+		ways = append(ways, &way{name: "tbot proxy app", load: newLoad(app, "http://"+peer, peer, nil), into: &r.Tbot})
+	}
+	for _, w := range ways {
+		s.warmUp(w)
+	}
+	for round := range size.rounds {
+		for i := range ways {
+			// Who is first changes, so that nobody always follows the same.
+			w := ways[(round+i)%len(ways)]
+			s.calm()
+			run := s.speed(w, size)
+			w.runs = append(w.runs, run)
+			s.say("tunnel, round %d of %d, %s: %.0f requests/s, p50 %.1f ms, p99 %.1f ms, down %.0f MiB/s, up %.0f MiB/s",
+				round+1, size.rounds, w.name, run.PerSecond, run.P50, run.P99, run.Down, run.Up)
+		}
+	}
+	for _, w := range ways {
+		middle := medianSpeed(w.runs)
+		*w.into = &middle
+	}
+	return r
+}
+
+// startTunnel starts rollcall with the tunnel, and an output for the others.
+func (s *stage) startTunnel() (dir, address string) {
+	address = s.freeAddress()
+	dir = s.suite.Dir(s.t)
+	config := fmt.Sprintf(`version: v2
+auth_server: %s
+onboarding: {join_method: token, token: %s}
+storage: {type: directory, path: %s}
+outputs:
+  - {type: application, app_name: %s, destination: {type: directory, path: %s}}
+services:
+  - {type: application-tunnel, app_name: %s, listen: "tcp://%s"}
+`, s.cluster.Info().ProxyAddr, s.bot().Token, filepath.Join(dir, "storage"), webApp, filepath.Join(dir, "out"), webApp, address)
+	p := s.cluster.Rollcall(s.t, "start", "-c", s.suite.WriteFile(s.t, "bench.yaml", config))
+	out := filepath.Join(dir, "out")
+	p.WaitFor(s.t, time.Minute, "the output and the tunnel", func() error {
+		if _, err := os.Stat(filepath.Join(out, "tlscert")); err != nil {
+			return err
+		}
+		return listens(address)
+	})
+	return out, address
+}
+
+// startPeer starts the official agent's local proxy with the output's files.
+func (s *stage) startPeer(dir string) (address string) {
+	address = s.freeAddress()
+	_, port, _ := net.SplitHostPort(address)
+	p := s.cluster.Run(s.t, harness.Command{
+		Path: s.suite.Bin.Tbot,
+		Args: []string{"proxy", "--destination-dir=" + dir, "--proxy=" + s.cluster.Info().ProxyAddr, "app", "--port=" + port, webApp},
+		Env:  []string{"TSH=" + s.suite.Bin.Tsh},
+	})
+	p.WaitFor(s.t, time.Minute, "the official local proxy", func() error { return listens(address) })
+	return address
+}
+
+// direct is a Go client with the output's certificate.
+func (s *stage) direct(app *harness.WebApp, dir string) *load {
+	cert, err := tls.LoadX509KeyPair(filepath.Join(dir, "tlscert"), filepath.Join(dir, "key"))
+	if err != nil {
+		s.t.Fatalf("direct: %v", err)
+	}
+	ca, err := os.ReadFile(s.cluster.Info().ProxyCA)
+	if err != nil {
+		s.t.Fatalf("direct: %v", err)
+	}
+	roots := x509.NewCertPool()
+	roots.AppendCertsFromPEM(ca)
+	_, port, _ := net.SplitHostPort(s.cluster.Info().ProxyAddr)
+	return newLoad(app, "https://"+net.JoinHostPort(s.app.PublicAddr, port), net.JoinHostPort("127.0.0.1", port),
+		&tls.Config{RootCAs: roots, Certificates: []tls.Certificate{cert}})
+}
+
+// warmUp makes the connections, and waits until the cluster knows the session.
+func (s *stage) warmUp(w *way) {
+	harness.Eventually(s.t, time.Minute, "the application by way of "+w.name, func() error {
+		_, _, err := w.load.small(s.t.Context(), 10*atOnce)
+		return err
+	})
+}
+
+// speed takes all figures of one way once.
+func (s *stage) speed(w *way, size tunnelLoad) speed {
+	perSecond, took, err := w.load.small(s.t.Context(), size.requests)
+	s.check(w, err)
+	down, err := w.load.download(s.t.Context(), size.body)
+	s.check(w, err)
+	up, err := w.load.upload(s.t.Context(), size.body)
+	s.check(w, err)
+	return speed{PerSecond: perSecond, P50: percentile(took, 50), P99: percentile(took, 99), Down: down, Up: up}
+}
+
+func (s *stage) check(w *way, err error) {
+	if err != nil {
+		s.t.Fatalf("%s: %v", w.name, err)
+	}
+}
+
+// freeAddress is one that nobody listens at now.
+func (s *stage) freeAddress() string {
+	listener, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		s.t.Fatalf("free port: %v", err)
+	}
+	defer listener.Close()
+	return listener.Addr().String()
+}
+
+// listens says whether somebody takes connections.
+func listens(address string) error {
+	conn, err := net.DialTimeout("tcp", address, time.Second)
+	if err != nil {
+		return err
+	}
+	return conn.Close()
+}
