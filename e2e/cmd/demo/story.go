@@ -51,6 +51,7 @@ func (s *story) play(wait bool) {
 	s.fetch()
 	s.renew()
 	s.version()
+	s.tunnelAct()
 	if !wait {
 		s.stop()
 	}
