@@ -56,6 +56,7 @@ func TestSystemd(t *testing.T) {
 		{"stop", (*unitStage).stop},
 		{"a spent token may be deleted", (*unitStage).spentToken},
 		{"a passed socket", (*unitStage).passedSocket},
+		{"a tunnel's socket", (*unitStage).tunnelSocket},
 		{"a stuck loop is restarted", (*unitStage).stuckLoop},
 		{"a cluster that is down", (*unitStage).clusterDown},
 		{"a refused join isn't tried again", (*unitStage).refusedJoin},
