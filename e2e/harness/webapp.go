@@ -138,8 +138,7 @@ func (a *WebApp) stream(w http.ResponseWriter, r *http.Request) {
 }
 
 func (a *WebApp) webSocket(w http.ResponseWriter, r *http.Request) {
-	// gorilla's own check: Origin must be the Host.
-	conn, err := (&websocket.Upgrader{}).Upgrade(w, r, http.Header{"Webapp": {a.Name}})
+	conn, err := (&websocket.Upgrader{CheckOrigin: ownOrigin}).Upgrade(w, r, http.Header{"Webapp": {a.Name}})
 	if err != nil {
 		return // it has answered
 	}
@@ -152,6 +151,14 @@ func (a *WebApp) webSocket(w http.ResponseWriter, r *http.Request) {
 	}
 }
 
+// ownOrigin takes only pages of the application's own, as careful applications
+// behind a proxy do: Teleport makes Host the application's address on the
+// inside, and X-Forwarded-Host the one that the client asked for.
+func ownOrigin(r *http.Request) bool {
+	origin := r.Header.Get("Origin")
+	return origin == "" || origin == "https://"+r.Header.Get("X-Forwarded-Host")
+}
+
 func (a *WebApp) trailers(w http.ResponseWriter, r *http.Request) {
 	body, err := io.ReadAll(r.Body)
 	if err != nil {
@@ -159,6 +166,7 @@ func (a *WebApp) trailers(w http.ResponseWriter, r *http.Request) {
 		return
 	}
 	_, _ = w.Write(body)
+	_ = http.NewResponseController(w).Flush() // else the answer isn't chunked
 	for name, values := range r.Trailer {
 		for _, value := range values {
 			w.Header().Add(http.TrailerPrefix+name, value)
