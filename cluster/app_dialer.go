@@ -244,3 +244,9 @@ func CertificateRefused(err error) bool {
 	return err != nil && isTLSAlert(err) && !errors.As(err, new(x509.UnknownAuthorityError)) &&
 		(strings.Contains(err.Error(), "certificate") || strings.Contains(err.Error(), "unknown certificate authority"))
 }
+
+// Find looks for the proxy, unless it's known already.
+func (d *AppDialer) Find(ctx context.Context) error {
+	_, err := d.endpoint(ctx)
+	return err
+}
