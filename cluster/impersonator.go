@@ -3,11 +3,8 @@ package cluster
 import (
 	"context"
 	"errors"
-	"fmt"
 	"time"
 
-	"github.com/gravitational/teleport/api/client/proto"
-	"github.com/gravitational/teleport/api/defaults"
 	"github.com/gravitational/teleport/api/types"
 	"github.com/gravitational/trace"
 
@@ -134,23 +131,13 @@ func (m *impersonator) findApp(ctx context.Context, name string) (types.Applicat
 		return nil, trace.Wrap(err)
 	}
 	defer release()
-	callCtx, cancel := context.WithTimeout(ctx, rpcTimeout)
-	defer cancel()
-	resp, err := clt.ListResources(callCtx, proto.ListResourcesRequest{
-		ResourceType:        types.KindAppServer,
-		Namespace:           defaults.Namespace,
-		PredicateExpression: fmt.Sprintf("name == %q", name),
-		Limit:               1,
-	})
+	found, err := clt.findApp(ctx, name)
 	if err != nil {
-		err = translate("looking up application "+name, err)
 		m.issuer.bot.forgetBroken(m.creds, err)
 		return nil, err
 	}
-	for _, resource := range resp.Resources {
-		if server, ok := resource.(types.AppServer); ok {
-			return server.GetApp(), nil
-		}
+	if found != nil {
+		return found, nil
 	}
 	return nil, failure.New(failure.NotFound,
 		"application %q was not found: check that it's registered and served (tctl get apps), and that the bot's roles %v may see it (app_labels)", name, m.roles)

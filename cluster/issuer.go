@@ -124,47 +124,34 @@ func (i *Issuer) Identity(ctx context.Context, req IdentityRequest) (*Credential
 
 // Application issues a certificate that the proxy routes to one application.
 func (i *Issuer) Application(ctx context.Context, req ApplicationRequest) (*Credentials, error) {
-	bot, err := i.identity.Wait(ctx)
-	if err != nil {
-		return nil, trace.Wrap(err)
-	}
-	roles, err := i.rolesFor(ctx, bot, req.Roles)
-	if err != nil {
-		return nil, trace.Wrap(err)
-	}
-	creds, usableAt, err := i.application(ctx, bot, roles, req)
-	if err != nil {
-		return nil, trace.Wrap(err)
-	}
-	// The slot is free again: others use the cluster while this certificate's
-	// session settles.
-	return creds, trace.Wrap(sleepUntil(ctx, usableAt))
+	creds, _, err := i.RoutedApplication(ctx, req)
+	return creds, trace.Wrap(err)
 }
 
-// application does the work of Application while it holds a slot. usableAt is
-// when the proxy will know the certificate's session.
-func (i *Issuer) application(ctx context.Context, bot *Credentials, roles []string, req ApplicationRequest) (*Credentials, time.Time, error) {
+// application does the work of RoutedApplication while it holds a slot.
+// usableAt is when the proxy will know the certificate's session.
+func (i *Issuer) application(ctx context.Context, bot *Credentials, roles []string, req ApplicationRequest) (*Credentials, App, time.Time, error) {
 	done, err := i.slot(ctx)
 	if err != nil {
-		return nil, time.Time{}, trace.Wrap(err)
+		return nil, App{}, time.Time{}, trace.Wrap(err)
 	}
 	defer done()
 
 	imp, err := i.impersonator(ctx, bot, roles, req.TTL)
 	if err != nil {
-		return nil, time.Time{}, trace.Wrap(err)
+		return nil, App{}, time.Time{}, trace.Wrap(err)
 	}
 	defer i.release(imp)
-	creds, usableAt, err := i.applicationAs(ctx, imp, bot, req)
-	return creds, usableAt, trace.Wrap(err)
+	creds, app, usableAt, err := i.applicationAs(ctx, imp, bot, req)
+	return creds, app, usableAt, trace.Wrap(err)
 }
 
 // applicationAs looks the application up and opens its session as the
 // impersonated identity, and has the certificate made.
-func (i *Issuer) applicationAs(ctx context.Context, imp *impersonator, bot *Credentials, req ApplicationRequest) (*Credentials, time.Time, error) {
+func (i *Issuer) applicationAs(ctx context.Context, imp *impersonator, bot *Credentials, req ApplicationRequest) (*Credentials, App, time.Time, error) {
 	app, err := imp.findApp(ctx, req.AppName)
 	if err != nil {
-		return nil, time.Time{}, trace.Wrap(err)
+		return nil, App{}, time.Time{}, trace.Wrap(err)
 	}
 	certReq := impersonation(bot, imp.roles, req.TTL)
 	certReq.RouteToApp = proto.RouteToApp{
@@ -175,17 +162,17 @@ func (i *Issuer) applicationAs(ctx context.Context, imp *impersonator, bot *Cred
 	}
 	session, err := imp.session(ctx, app, req.TTL)
 	if err != nil {
-		return nil, time.Time{}, trace.Wrap(err)
+		return nil, App{}, time.Time{}, trace.Wrap(err)
 	}
 	if session == nil {
 		// The server makes the session together with the certificate.
 		creds, err := i.generate(ctx, bot, certReq)
-		return creds, time.Now().Add(i.settle), trace.Wrap(err)
+		return creds, appOf(app), time.Now().Add(i.settle), trace.Wrap(err)
 	}
 	carrySessionID(&certReq.RouteToApp, session.id)
 	certReq.Expires = earlier(certReq.Expires, session.expires)
 	creds, err := i.generate(ctx, bot, certReq)
-	return creds, session.seen.Add(i.settle), trace.Wrap(err)
+	return creds, appOf(app), session.seen.Add(i.settle), trace.Wrap(err)
 }
 
 // Authorities returns the cluster's authorities, shared by all who ask within a

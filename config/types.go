@@ -5,6 +5,7 @@ import (
 
 	"rollcall/destination"
 	"rollcall/outputs"
+	"rollcall/tunnel"
 )
 
 // kind is one type of output, service or destination.
@@ -29,8 +30,8 @@ func outputKinds() []kind {
 		{name: outputs.TypeDatabase, options: func() any { return new(databaseOptions) }, unbuilt: true},
 		{name: outputs.TypeKubernetes, options: func() any { return new(kubernetesOptions) }, unbuilt: true},
 		{name: outputs.TypeSSHHost, options: func() any { return new(sshHostOptions) }, unbuilt: true},
-		{name: "application-proxy", unbuilt: true},
-		{name: "application-tunnel", unbuilt: true},
+		{name: tunnel.TypeTunnel, options: func() any { return new(tunnel.Options) }, service: true},
+		{name: tunnel.TypeProxy, options: func() any { return new(tunnel.ProxyOptions) }, service: true},
 		{name: "database-tunnel", unbuilt: true},
 		{name: "discovery", unbuilt: true},
 		{name: "example", unbuilt: true},

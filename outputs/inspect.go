@@ -12,6 +12,7 @@ import (
 	"golang.org/x/crypto/ssh"
 
 	"rollcall/failure"
+	"rollcall/internal/renewal"
 )
 
 // expectation is what the set in a destination must be for a restart to leave
@@ -78,7 +79,7 @@ func inspect(now time.Time, want expectation, read func(name string) ([]byte, er
 	if reason != "" {
 		return lifetime{}, reason
 	}
-	life := lifetime{issued: issuedAt(cert.NotBefore, cert.NotAfter, want.ttl), notAfter: cert.NotAfter}
+	life := lifetime{issued: renewal.IssuedAt(cert.NotBefore, cert.NotAfter, want.ttl), notAfter: cert.NotAfter}
 	switch {
 	case missing != "":
 		return life, fmt.Sprintf("file %s is missing", missing)

@@ -12,6 +12,7 @@ import (
 	"rollcall/diagnostics"
 	"rollcall/failure"
 	"rollcall/internal/pulse"
+	"rollcall/internal/renewal"
 )
 
 // attemptTimeout bounds one attempt, so that a hanging request can't stop an
@@ -38,7 +39,7 @@ type renewer struct {
 	recipe recipe
 	deps   Dependencies
 	log    *slog.Logger
-	mail   *mailbox
+	mail   *renewal.Mailbox
 	pulse  pulse.Pulse
 
 	// What follows belongs to the goroutine in Run or Once.
@@ -58,7 +59,7 @@ type renewer struct {
 
 func newRenewer(r recipe, deps Dependencies) *renewer {
 	log := deps.Log.With("output", r.name)
-	return &renewer{recipe: r, deps: deps, log: log, mail: newMailbox(), failedLog: failureLog{log: log}}
+	return &renewer{recipe: r, deps: deps, log: log, mail: renewal.NewMailbox(), failedLog: failureLog{log: log}}
 }
 
 // Name returns the output's name.
@@ -67,12 +68,14 @@ func (r *renewer) Name() string { return r.recipe.name }
 // RenewNow asks for a renewal whether it's due or not. It doesn't block;
 // requests that come before the renewal begins become one, and one that comes
 // while it's under way causes another.
-func (r *renewer) RenewNow(reason string) { r.mail.put(request{reason: reason}) }
+func (r *renewer) RenewNow(reason string) { r.mail.Put(renewal.Request{Reason: reason}) }
 
 // RetryNow asks for another attempt at once if the last one failed, and does
 // nothing else: it's for the news that the cluster can be reached again. It
 // doesn't block.
-func (r *renewer) RetryNow(reason string) { r.mail.put(request{reason: reason, onlyFailed: true}) }
+func (r *renewer) RetryNow(reason string) {
+	r.mail.Put(renewal.Request{Reason: reason, OnlyFailed: true})
+}
 
 // Alive returns an error if an attempt hangs: a file system that doesn't answer
 // can't be cancelled.
@@ -94,12 +97,12 @@ func (r *renewer) Run(ctx context.Context) error {
 			return nil
 		case <-timer.C:
 			due = !time.Now().Before(r.next)
-		case <-r.mail.full:
+		case <-r.mail.Full():
 		}
-		asked, ok := r.mail.take()
+		asked, ok := r.mail.Take()
 		switch {
-		case ok && (!asked.onlyFailed || r.failures > 0):
-			reason = asked.reason
+		case ok && (!asked.OnlyFailed || r.failures > 0):
+			reason = asked.Reason
 		case !due:
 			continue
 		}
@@ -128,7 +131,7 @@ func (r *renewer) resume(ctx context.Context) string {
 	current, reason := r.inspect(ctx)
 	r.current = current
 	if reason == "" {
-		r.next = schedule(now, current.issued, current.notAfter, r.recipe.interval, r.jitter()).Round(0)
+		r.next = renewal.Schedule(now, current.issued, current.notAfter, r.recipe.interval, r.jitter()).Round(0)
 	}
 	if !r.next.After(now) {
 		r.next = now.Round(0)
@@ -170,7 +173,7 @@ func (r *renewer) attempt(ctx context.Context, reason string) error {
 	r.current = lifetime{issued: now, notAfter: notAfter}
 	r.failures = 0
 	r.failedLog.worked()
-	r.next = later(schedule(now, now, notAfter, r.recipe.interval, r.jitter()), now.Add(minRetry)).Round(0)
+	r.next = later(renewal.Schedule(now, now, notAfter, r.recipe.interval, r.jitter()), now.Add(renewal.MinRetry)).Round(0)
 	r.log.InfoContext(ctx, "Credentials renewed.", "reason", reason, "destination", r.deps.Destination.String(),
 		"not_after", notAfter, "next", r.next, "took", took.Round(time.Millisecond))
 	r.warnCapped(ctx, notAfter.Sub(began))
@@ -213,7 +216,7 @@ func (r *renewer) failed(ctx context.Context, err error, took time.Duration) {
 	r.failures++
 	now := time.Now()
 	if !r.once {
-		r.next = now.Add(retryDelay(r.failures, r.current.left(now), r.deps.Random())).Round(0)
+		r.next = now.Add(renewal.RetryDelay(r.failures, r.current.left(now), r.deps.Random())).Round(0)
 	}
 	r.failedLog.failed(ctx, err, r.current, r.next)
 	r.deps.Reporter.Report(diagnostics.Report{Err: err, NotAfter: r.current.notAfter, Next: r.next, Took: took})

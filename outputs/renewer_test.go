@@ -313,20 +313,6 @@ func TestRetryNow(t *testing.T) {
 	})
 }
 
-func TestMailboxKeepsTheStrongerRequest(t *testing.T) {
-	m := newMailbox()
-	m.put(request{reason: "weak", onlyFailed: true})
-	m.put(request{reason: "strong"})
-	m.put(request{reason: "late", onlyFailed: true})
-	m.put(request{reason: "later"})
-	got, ok := m.take()
-	require.True(t, ok)
-	require.Equal(t, request{reason: "strong"}, got)
-	_, ok = m.take()
-	require.False(t, ok)
-	require.Empty(t, m.full)
-}
-
 func TestCappedLife(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		r, began := newRig(t), time.Now()

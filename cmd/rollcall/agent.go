@@ -26,6 +26,7 @@ import (
 	"rollcall/outputs"
 	"rollcall/service"
 	"rollcall/systemd"
+	"rollcall/tunnel"
 )
 
 // agent is everything that one process hosts, put together.
@@ -40,10 +41,16 @@ type agent struct {
 	store    identity.Store
 	notifier *systemd.Notifier
 	outputs  []output
+	// dialer connects tunnels to the proxy.
+	dialer *cluster.AppDialer
+	// renewed are the services that hold certificates beside the outputs.
+	renewed []renewed
 	// passed are the sockets that systemd passed and nobody has taken yet.
 	passed map[string]net.Listener
-	// collectors are the services' own metrics.
-	collectors []prometheus.Collector
+	// collectors are the services' own metrics, tunnelMetrics those of all
+	// tunnels.
+	collectors    []prometheus.Collector
+	tunnelMetrics *tunnel.Metrics
 	// hookMetrics and hookUnits are shared by the hooks of all outputs.
 	hookMetrics *hooks.Metrics
 	hookUnits   *hooks.Units
@@ -104,7 +111,9 @@ func (a *agent) build(env environment) error {
 	}
 	opts := a.cfg.Cluster
 	opts.CAPins, opts.CAPath = a.cfg.Onboarding.CAPins, a.cfg.Onboarding.CAPath
-	a.bot = cluster.NewBot(cluster.New(opts, a.log), a.log)
+	place := cluster.New(opts, a.log)
+	a.bot = cluster.NewBot(place, a.log)
+	a.dialer = cluster.NewAppDialer(place)
 	a.closers = append(a.closers, a.bot.Close)
 	if err := a.buildKeeper(env); err != nil {
 		return trace.Wrap(err)
@@ -187,6 +196,17 @@ func (a *agent) retryOutputs() {
 	for _, r := range a.outputs {
 		r.RetryNow("the cluster answers again")
 	}
+	for _, r := range a.renewed {
+		r.RetryNow("the cluster answers again")
+	}
+}
+
+// renewed is a service that holds certificates.
+type renewed interface {
+	service.Service
+	service.Renewer
+	// RetryNow says that the cluster is back.
+	RetryNow(reason string)
 }
 
 func (a *agent) addOutput(out config.Output, env environment) error {
@@ -298,6 +318,9 @@ func (a *agent) followRotation(ctx context.Context) {
 	}
 	a.issuer.Reset()
 	for _, r := range a.outputs {
+		r.RenewNow("certificate authorities changed")
+	}
+	for _, r := range a.renewed {
 		r.RenewNow("certificate authorities changed")
 	}
 	a.rotated = time.Now()

@@ -1,14 +1,115 @@
 package main
 
 import (
+	"context"
+	"errors"
+	"io/fs"
+	"os"
+	"strings"
+
+	"github.com/gravitational/trace"
+
+	"rollcall/cluster"
 	"rollcall/config"
 	"rollcall/failure"
+	"rollcall/service"
+	"rollcall/systemd"
+	"rollcall/tunnel"
 )
 
 // addService is the table of service types that write no files.
-func (a *agent) addService(s config.Service, _ environment) error {
-	switch s.Options.(type) {
+func (a *agent) addService(s config.Service, env environment) error {
+	switch opts := s.Options.(type) {
+	case *tunnel.Options:
+		return a.addTunnel(*opts, env)
+	case *tunnel.ProxyOptions:
+		return a.addProxy(*opts, env)
 	default:
 		return failure.New(failure.Configuration, "this build has no service for %T", s.Options)
+	}
+}
+
+// listener is a service that clients connect to.
+type listener interface {
+	renewed
+	Bind(ctx context.Context) error
+	Close()
+}
+
+func (a *agent) addTunnel(opts tunnel.Options, env environment) error {
+	deps := a.tunnelDependencies(&opts.CommonOptions, opts.ListenOptions, tunnel.TypeTunnel, env)
+	deps.Source = tunnel.NewIssued(a.issuer, a.dialer, cluster.ApplicationRequest{
+		CertRequest: cluster.CertRequest{Roles: opts.Roles, TTL: opts.CredentialTTL},
+		AppName:     opts.AppName,
+	})
+	built, err := tunnel.New(opts, deps)
+	if err != nil {
+		return trace.Wrap(err)
+	}
+	return a.addListener(built)
+}
+
+func (a *agent) addProxy(opts tunnel.ProxyOptions, env environment) error {
+	deps := a.tunnelDependencies(&opts.CommonOptions, opts.ListenOptions, tunnel.TypeProxy, env)
+	built, err := tunnel.NewProxy(opts, tunnel.ProxyDependencies{Dependencies: deps, Issuer: a.issuer, Dialer: a.dialer})
+	if err != nil {
+		return trace.Wrap(err)
+	}
+	return a.addListener(built)
+}
+
+// addListener binds already now, so that clients can connect as soon as systemd
+// hears that the agent is ready. What can't be bound is tried again.
+func (a *agent) addListener(built listener) error {
+	if err := built.Bind(context.Background()); err != nil {
+		a.log.Warn("A tunnel can't listen yet.", "service", built.Name(), "err", err)
+	}
+	a.closers = append(a.closers, built.Close)
+	a.renewed = append(a.renewed, built)
+	return trace.Wrap(a.host.Add(built))
+}
+
+func (a *agent) tunnelDependencies(common *service.CommonOptions, opts tunnel.ListenOptions, kind string, env environment) tunnel.Dependencies {
+	if a.tunnelMetrics == nil {
+		a.tunnelMetrics = tunnel.NewMetrics()
+		a.collectors = append(a.collectors, a.tunnelMetrics)
+	}
+	return tunnel.Dependencies{
+		Interval: common.RenewalInterval,
+		Reporter: a.board.Reporter(common.Name, kind),
+		Log:      a.log,
+		Metrics:  a.tunnelMetrics,
+		Secret:   secretOf(opts.BearerToken, env),
+		Listener: a.takeSocket(common.Name),
+	}
+}
+
+// maxSecret bounds what is read of a secret's file, in bytes.
+const maxSecret = 64 << 10
+
+// secretOf returns what reads a secret from where an option says; nil if it
+// says nothing.
+func secretOf(place string, env environment) func() (string, error) {
+	if place == "" {
+		return nil
+	}
+	return func() (string, error) {
+		if name, ok := strings.CutPrefix(place, "credential:"); ok {
+			content, err := systemd.NewCredentials(env.Getenv).Credential(name)
+			return string(content), trace.Wrap(err)
+		}
+		info, err := os.Stat(place)
+		if err == nil && (!info.Mode().IsRegular() || info.Size() > maxSecret) {
+			return "", failure.New(failure.Configuration, "bearer_token: %s isn't a file that holds a token", place)
+		}
+		var content []byte
+		if err == nil {
+			content, err = os.ReadFile(place)
+		}
+		var path *fs.PathError
+		if errors.As(err, &path) {
+			return "", failure.Wrap(failure.Configuration, err, "bearer_token: the file %s can't be read: %s", place, path.Err)
+		}
+		return string(content), trace.Wrap(err)
 	}
 }

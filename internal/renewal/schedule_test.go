@@ -1,4 +1,4 @@
-package outputs
+package renewal
 
 import (
 	"testing"
@@ -33,7 +33,7 @@ func TestSchedule(t *testing.T) {
 	}
 	for name, test := range tests {
 		t.Run(name, func(t *testing.T) {
-			got := schedule(now, test.issued, test.notAfter, test.interval, test.jitter)
+			got := Schedule(now, test.issued, test.notAfter, test.interval, test.jitter)
 			require.Equal(t, test.want, got.Round(time.Millisecond))
 		})
 	}
@@ -42,9 +42,9 @@ func TestSchedule(t *testing.T) {
 func TestIssuedAt(t *testing.T) {
 	now := time.Date(2026, 1, 2, 3, 0, 0, 0, time.UTC)
 	backdated := now.Add(-time.Minute)
-	require.Equal(t, now, issuedAt(backdated, now.Add(time.Hour), time.Hour), "full life: exact")
-	require.Equal(t, backdated, issuedAt(backdated, now.Add(10*time.Minute), time.Hour), "capped: a minute early")
-	require.Equal(t, now, issuedAt(backdated, now.Add(20*time.Second), 20*time.Second), "short life: exact")
+	require.Equal(t, now, IssuedAt(backdated, now.Add(time.Hour), time.Hour), "full life: exact")
+	require.Equal(t, backdated, IssuedAt(backdated, now.Add(10*time.Minute), time.Hour), "capped: a minute early")
+	require.Equal(t, now, IssuedAt(backdated, now.Add(20*time.Second), 20*time.Second), "short life: exact")
 }
 
 func TestRetryDelay(t *testing.T) {
@@ -74,7 +74,7 @@ func TestRetryDelay(t *testing.T) {
 	}
 	for name, test := range tests {
 		t.Run(name, func(t *testing.T) {
-			require.InDelta(t, test.want, retryDelay(test.failures, test.left, test.random), float64(time.Millisecond))
+			require.InDelta(t, test.want, RetryDelay(test.failures, test.left, test.random), float64(time.Millisecond))
 		})
 	}
 }

@@ -1,0 +1,242 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net"
+	"os"
+	"os/signal"
+	"strconv"
+	"sync"
+	"syscall"
+
+	"github.com/spf13/cobra"
+	"github.com/spf13/pflag"
+
+	"rollcall/cluster"
+	"rollcall/diagnostics"
+	"rollcall/failure"
+	"rollcall/internal/version"
+	"rollcall/tunnel"
+)
+
+// proxyFlags are what every kind of proxy needs to know.
+type proxyFlags struct {
+	dir, proxy, proxyCA, cluster string
+	insecure                     bool
+}
+
+// appFlags are those of `proxy app`.
+type appFlags struct {
+	proxyFlags
+	tunnel.Options
+	port     int
+	protocol string
+}
+
+func newProxyCommand(env environment, g *globals) *cobra.Command {
+	f := new(appFlags)
+	cmd := &cobra.Command{
+		Use:   "proxy",
+		Short: "Reach an application with the credentials in a directory",
+		Long: `proxy opens a local address that leads to an application, for programs that
+can't show a client certificate. It uses the credentials that an agent keeps
+fresh in a directory, and joins nothing itself.
+
+An agent can have the same without files, as the service application-tunnel of
+its configuration.`,
+		Example: `  rollcall proxy --destination-dir=/opt/machine-id --proxy=teleport.example.com:443 \
+      app --port=1234 grafana-example`,
+		Args: knownCommand,
+		RunE: func(cmd *cobra.Command, _ []string) error { return cmd.Help() },
+	}
+	flags := cmd.PersistentFlags()
+	flags.StringVar(&f.dir, "destination-dir", "", "`directory` of an application output")
+	flags.StringVar(&f.proxy, "proxy", "", "`address` of the Teleport proxy, host:port (environment TELEPORT_PROXY)")
+	flags.StringVar(&f.proxy, "proxy-server", "", "another name of --proxy")
+	flags.StringVar(&f.proxyCA, "proxy-ca", "", "PEM `file` with the authority of the proxy's certificate, if the system doesn't know it")
+	flags.StringVar(&f.cluster, "cluster", "", "`name` of the application's cluster, if the credentials must be of that one")
+	flags.BoolVar(&f.insecure, "insecure", false, "trust whoever answers at the proxy's address; never outside a test")
+	cmd.AddCommand(newProxyAppCommand(env, g, f))
+	return cmd
+}
+
+func newProxyAppCommand(env environment, g *globals, f *appFlags) *cobra.Command {
+	cmd := &cobra.Command{
+		Use:   "app APPLICATION",
+		Short: "Open a local address for one application",
+		Long: `app listens on this host and carries what comes to the application, HTTP or TCP,
+until it's stopped. When the files in the directory change it uses the new ones
+at once; open connections stay.
+
+The directory must be one of an output of type application for this application:
+the route to it is in the certificate. An identity output's certificate can't be
+used, and can't be turned into one.
+
+Only this host can connect, as whatever user: --bearer-token, --peer-user, or a
+unix socket with --listen=unix:///run/app.sock say who may. Web pages of other
+sites are refused; --allowed-host names further hosts by which clients may know
+this one.
+
+Exit codes: 0 stopped; 1 a flag, the directory or the application's name is
+wrong, or the certificate has ended; 3 the cluster refused it; 4 the proxy can't
+be reached or trusted.`,
+		Example: `  # Grafana on http://localhost:1234
+  rollcall proxy --destination-dir=/opt/machine-id --proxy=teleport.example.com:443 \
+      app --port=1234 grafana-example
+
+  # On a socket that the group www-data may use
+  rollcall proxy --destination-dir=/opt/machine-id --proxy=teleport.example.com:443 \
+      app --listen=unix:///run/grafana.sock --socket-mode=0660 --socket-group=www-data grafana-example
+
+  # For programs of one user only, each request logged
+  rollcall proxy --destination-dir=/opt/machine-id --proxy=teleport.example.com:443 \
+      app --port=1234 --peer-user=backup --access-log grafana-example`,
+		Args: func(cmd *cobra.Command, args []string) error {
+			if len(args) != 1 || args[0] == "" {
+				return &usageError{fmt.Errorf("name one application, such as `%s --port=1234 grafana-example`; see `%s --help`", cmd.CommandPath(), cmd.CommandPath())}
+			}
+			return nil
+		},
+		RunE: func(cmd *cobra.Command, args []string) error {
+			f.AppName = args[0]
+			if err := f.complete(env, cmd.Flags()); err != nil {
+				return err
+			}
+			return proxyApp(cmd.Context(), f, env, g)
+		},
+	}
+	flags := cmd.Flags()
+	flags.IntVarP(&f.port, "port", "p", 0, "`port` to listen on, at 127.0.0.1 (default: any free one, which is printed)")
+	flags.StringVarP(&f.Listen, "listen", "l", "", "`address` to listen on in place of a port: tcp://HOST:PORT or unix:///PATH")
+	flags.StringVar(&f.protocol, "protocol", "auto", "`protocol` of the application: http, tcp, or auto to ask the cluster")
+	flags.BoolVar(&f.AllowRemote, "allow-remote", false, "permit an address that other hosts can reach")
+	flags.StringArrayVar(&f.AllowedHosts, "allowed-host", nil, "`name` by which clients may call this host beside localhost; * for any; may be repeated")
+	flags.StringVar(&f.BearerToken, "bearer-token", "", "`file` with a token that clients must show, or credential:NAME")
+	flags.StringArrayVar(&f.PeerUsers, "peer-user", nil, "`user` whose programs alone may connect; may be repeated")
+	flags.StringVar(&f.Socket.Mode, "socket-mode", "", "`mode` of a unix socket in octal (default 0600)")
+	flags.StringVar(&f.Socket.User, "socket-user", "", "`user` who owns a unix socket")
+	flags.StringVar(&f.Socket.Group, "socket-group", "", "`group` of a unix socket")
+	flags.IntVar(&f.MaxConnections, "max-connections", tunnel.DefaultMaxConnections, "`number` of connections at a time")
+	flags.BoolVar(&f.AccessLog, "access-log", false, "log each request")
+	return cmd
+}
+
+// complete checks the flags and fills in what follows from them.
+func (f *appFlags) complete(env environment, flags *pflag.FlagSet) error {
+	if f.proxy == "" {
+		f.proxy = env.Getenv("TELEPORT_PROXY")
+	}
+	switch {
+	case f.dir == "":
+		return &usageError{errors.New("--destination-dir is missing: give the directory of the application's output")}
+	case f.proxy == "":
+		return &usageError{errors.New("--proxy is missing: give the proxy's address, for example --proxy=teleport.example.com:443")}
+	case f.Listen != "" && flags.Changed("port"):
+		return &usageError{errors.New("--listen and --port are both given; keep one of them")}
+	case f.port < 0 || f.port > 65535:
+		return &usageError{fmt.Errorf("--port %d isn't a port", f.port)}
+	case f.protocol != protocolAuto && f.protocol != protocolHTTP && f.protocol != protocolTCP:
+		return &usageError{fmt.Errorf("--protocol %q isn't auto, http or tcp", f.protocol)}
+	}
+	if f.Listen == "" {
+		f.Listen = "tcp://" + net.JoinHostPort("127.0.0.1", strconv.Itoa(f.port))
+	}
+	f.Name = "proxy"
+	return flagErrors(f.Validate())
+}
+
+// flagErrors tells what is wrong with options by the flags that set them.
+func flagErrors(err error) error {
+	names := map[string]string{
+		"socket.mode": "--socket-mode", "bearer_token": "--bearer-token", "max_connections": "--max-connections",
+		"allow_remote": "--allow-remote", "listen": "--listen", "app_name": "APPLICATION", "socket": "--socket-…", "peer_users": "--peer-user",
+	}
+	for _, field := range failure.Fields(err) {
+		name, ok := names[field.Field]
+		if !ok {
+			name = field.Field
+		}
+		return &usageError{fmt.Errorf("%s: %s", name, field.Message)}
+	}
+	return err
+}
+
+// proxyApp serves one application until ctx ends or a signal comes.
+func proxyApp(ctx context.Context, f *appFlags, env environment, g *globals) error {
+	log := diagnostics.NewLogger(env.Stderr, g.logFormat, g.debug, env.Getenv("JOURNAL_STREAM"))
+	ctx, stop := signal.NotifyContext(ctx, syscall.SIGINT, syscall.SIGTERM)
+	defer stop()
+	context.AfterFunc(ctx, stop) // a second signal kills
+	log.Info("rollcall proxy starts.", "version", version.Version(), "app", f.AppName, "destination", f.dir, "proxy", f.proxy)
+
+	place := cluster.New(cluster.Options{ProxyServer: f.proxy, ProxyCA: f.proxyCA, Insecure: f.insecure}, log)
+	bot := cluster.NewBot(place, log)
+	defer bot.Close()
+	dialer := cluster.NewAppDialer(place)
+	source, err := newDiskSource(f, bot, dialer, log)
+	if err != nil {
+		return err
+	}
+	// What can be known to be wrong is told before anything listens.
+	first, err := source.first(ctx)
+	if err != nil {
+		return err
+	}
+	built, err := tunnel.New(f.Options, tunnel.Dependencies{
+		Source: source, Interval: pollInterval, Polls: true,
+		Reporter: diagnostics.NewBoard(nowIs).Reporter(f.Name, tunnel.TypeTunnel),
+		Log:      log, Metrics: tunnel.NewMetrics(),
+		Secret: secretOf(f.BearerToken, env), TCP: first.App.TCP(),
+	})
+	if err != nil {
+		return err
+	}
+	defer built.Close()
+	if err := built.Bind(ctx); err != nil {
+		return err
+	}
+	fmt.Fprintf(env.Stdout, "Proxying connections to %s on %s\n", f.AppName, shownAddress(built.Address(), first.App))
+	return runProxy(ctx, built, source, log)
+}
+
+// runProxy serves the tunnel, and follows the directory and SIGHUP.
+func runProxy(ctx context.Context, built *tunnel.Tunnel, source *diskSource, log *slog.Logger) error {
+	ctx, cancel := context.WithCancel(ctx)
+	var background sync.WaitGroup
+	defer background.Wait()
+	defer cancel()
+	signals := takeRenewSignals()
+	defer signal.Stop(signals)
+	background.Go(func() { source.watch(ctx, func() { built.RenewNow("the files changed") }) })
+	background.Go(func() { hearRenewals(ctx, signals, built) })
+	err := built.Run(ctx)
+	if err == nil {
+		log.Info("rollcall proxy stopped.")
+	}
+	return err
+}
+
+func hearRenewals(ctx context.Context, signals <-chan os.Signal, built *tunnel.Tunnel) {
+	for {
+		select {
+		case got := <-signals:
+			built.RenewNow("signal " + got.String())
+		case <-ctx.Done():
+			return
+		}
+	}
+}
+
+// shownAddress is the address as a user would type it.
+func shownAddress(address string, app cluster.App) string {
+	if app.TCP() {
+		return address
+	}
+	if host, ok := cutScheme(address, "tcp://"); ok {
+		return "http://" + host
+	}
+	return address
+}

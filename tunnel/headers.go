@@ -1,0 +1,144 @@
+package tunnel
+
+import (
+	"net/http"
+	"net/http/httputil"
+	"net/url"
+	"strings"
+)
+
+// sessionCookies are the browser's sessions at Teleport. A certificate stands
+// for us; with a cookie beside it, Teleport would answer with its login page
+// where it otherwise says no.
+const sessionCookies = "__Host-grv_app_session"
+
+// forwardedHeaders tell who is in front. What clients say of that isn't
+// believed; Teleport sets these anew, and trusts what it gets.
+func forwardedHeaders() []string {
+	return []string{
+		"Forwarded", "X-Forwarded-For", "X-Forwarded-Host", "X-Forwarded-Port", "X-Forwarded-Proto",
+		"X-Forwarded-Server", "X-Forwarded-Ssl", "X-Real-Ip",
+	}
+}
+
+// rewriteRequest turns a request to this host into one to the application's
+// public address, so that the application sees what it would see of a browser
+// that came through Teleport.
+func rewriteRequest(r *httputil.ProxyRequest, public string, local func(host string) bool) {
+	out := r.Out
+	out.URL.Scheme, out.URL.Host = "https", "application"
+	// ReverseProxy drops parameters that Go can't parse: that's the
+	// application's affair.
+	out.URL.RawQuery = r.In.URL.RawQuery
+	out.Host = public
+	// The same map, which is filled in when the body has been read.
+	out.Trailer = r.In.Trailer
+	for _, name := range forwardedHeaders() {
+		out.Header.Del(name)
+	}
+	rewriteOwn(out.Header, "Origin", public, local)
+	rewriteOwn(out.Header, "Referer", public, local)
+	dropSessionCookies(out.Header)
+}
+
+// rewriteOwn points a header that holds a URL of ours to the application's
+// public address.
+func rewriteOwn(header http.Header, name, public string, local func(string) bool) {
+	value := header.Get(name)
+	if value == "" {
+		return
+	}
+	u, err := url.Parse(value)
+	if err != nil || u.Host == "" || !local(u.Host) {
+		return
+	}
+	u.Scheme, u.Host = "https", public
+	header.Set(name, u.String())
+}
+
+func dropSessionCookies(header http.Header) {
+	lines := header.Values("Cookie")
+	touched := false
+	for _, line := range lines {
+		touched = touched || strings.Contains(line, sessionCookies)
+	}
+	if !touched {
+		return
+	}
+	var kept []string
+	for _, line := range lines {
+		for part := range strings.SplitSeq(line, ";") {
+			part = strings.TrimSpace(part)
+			if part != "" && !strings.HasPrefix(part, sessionCookies) {
+				kept = append(kept, part)
+			}
+		}
+	}
+	header.Del("Cookie")
+	if len(kept) > 0 {
+		header.Set("Cookie", strings.Join(kept, "; "))
+	}
+}
+
+// rewriteResponse turns what points to the application's public address back to
+// where the client came from: base is http:// and the host that it named.
+func rewriteResponse(header http.Header, public, base, origin string) {
+	for _, name := range []string{"Location", "Content-Location"} {
+		if value := header.Get(name); value != "" {
+			header.Set(name, localURL(value, public, base))
+		}
+	}
+	if origin != "" && header.Get("Access-Control-Allow-Origin") == "https://"+public {
+		header.Set("Access-Control-Allow-Origin", origin)
+	}
+	cookies := header["Set-Cookie"]
+	for i, line := range cookies {
+		cookies[i] = localCookie(line, public)
+	}
+}
+
+// localURL rewrites an absolute URL of the application, whatever its port:
+// Teleport and applications don't always know which one it's served at.
+func localURL(value, public, base string) string {
+	u, err := url.Parse(value)
+	if err != nil || u.Host == "" || hostname(u.Host) != hostname(public) {
+		return value
+	}
+	if u.Scheme != "" && u.Scheme != "https" && u.Scheme != "http" {
+		return value
+	}
+	to, err := url.Parse(base)
+	if err != nil {
+		return value
+	}
+	u.Scheme, u.Host = to.Scheme, to.Host
+	return u.String()
+}
+
+// localCookie makes a cookie one that a client of http://localhost keeps:
+// without the application's domain, and without Secure and what needs it. A
+// cookie whose name demands Secure keeps it; browsers take it from localhost.
+func localCookie(line, public string) string {
+	parts := strings.Split(line, ";")
+	secure := strings.HasPrefix(parts[0], "__Host-") || strings.HasPrefix(parts[0], "__Secure-")
+	kept := parts[:1]
+	for _, part := range parts[1:] {
+		name, value, _ := strings.Cut(strings.TrimSpace(part), "=")
+		switch {
+		case strings.EqualFold(name, "Domain") && within(hostname(public), strings.ToLower(strings.TrimPrefix(strings.TrimSpace(value), "."))):
+			continue
+		case secure:
+		case strings.EqualFold(name, "Secure"), strings.EqualFold(name, "Partitioned"):
+			continue
+		case strings.EqualFold(name, "SameSite") && strings.EqualFold(strings.TrimSpace(value), "None"):
+			continue // without Secure, browsers refuse the cookie
+		}
+		kept = append(kept, part)
+	}
+	return strings.Join(kept, ";")
+}
+
+// within says whether a host is a domain or below it.
+func within(host, domain string) bool {
+	return host == domain || strings.HasSuffix(host, "."+domain)
+}

@@ -1,0 +1,98 @@
+package tunnel
+
+import (
+	"context"
+	"errors"
+	"log/slog"
+	"net/http"
+	"net/http/httputil"
+	"sync"
+)
+
+// copyBuffer is the size of the buffers that bodies go through, in bytes.
+const copyBuffer = 64 << 10
+
+// buffers are shared by all copying; it satisfies httputil.BufferPool.
+type buffers struct{ pool sync.Pool }
+
+func newBuffers() *buffers {
+	return &buffers{pool: sync.Pool{New: func() any {
+		b := make([]byte, copyBuffer)
+		return &b
+	}}}
+}
+
+// Get returns a buffer.
+func (b *buffers) Get() []byte { return *b.pool.Get().(*[]byte) } //nolint:forcetypeassert // Put takes nothing else.
+
+// Put gives a buffer back.
+func (b *buffers) Put(buf []byte) { b.pool.Put(&buf) }
+
+// carrier is a reverse proxy to one application.
+type carrier struct {
+	upstream *upstream
+	keeper   *keeper
+	// local says whether a host is one that clients may call us by.
+	local func(host string) bool
+	proxy *httputil.ReverseProxy
+}
+
+func newCarrier(u *upstream, k *keeper, local func(string) bool, bufs *buffers, log *slog.Logger) *carrier {
+	c := &carrier{upstream: u, keeper: k, local: local}
+	c.proxy = &httputil.ReverseProxy{
+		Rewrite: func(r *httputil.ProxyRequest) {
+			rewriteRequest(r, generationOf(r.In.Context()).Session.PublicHost(), local)
+		},
+		Transport:     &courier{upstream: u, keeper: k, counts: u.counts},
+		FlushInterval: -1,
+		BufferPool:    bufs,
+		ErrorLog:      slog.NewLogLogger(log.Handler(), slog.LevelDebug),
+		ModifyResponse: func(resp *http.Response) error {
+			in, _ := resp.Request.Context().Value(inKey{}).(*http.Request)
+			g := generationOf(resp.Request.Context())
+			if in != nil && g != nil {
+				rewriteResponse(resp.Header, g.Session.PublicHost(), "http://"+in.Host, in.Header.Get("Origin"))
+			}
+			return nil
+		},
+		ErrorHandler: func(w http.ResponseWriter, r *http.Request, err error) {
+			g := generationOf(r.Context())
+			if failedHere(err) {
+				log.DebugContext(r.Context(), "A request couldn't be carried.", "err", err)
+			}
+			explain(w, r, g.App.Name, err)
+		},
+	}
+	return c
+}
+
+// inKey is the context's key of the request as the client sent it.
+type inKey struct{}
+
+// serve carries one request. The caller has checked that it may be.
+func (c *carrier) serve(w http.ResponseWriter, r *http.Request) {
+	now, err := c.upstream.get(r.Context())
+	if err != nil {
+		c.keeper.nudge("a client asks for the application")
+		unavailable(w, err)
+		return
+	}
+	if now.App.TCP() {
+		refuse(w, http.StatusBadGateway, kindUnavailable, "%q is a TCP application, which isn't spoken to in HTTP: use a tunnel of type %s, and connect anew", now.App.Name, TypeTunnel)
+		return
+	}
+	if err := keepBody(r); err != nil {
+		refuse(w, http.StatusBadRequest, kindUpstream, "the request's body can't be read: %s", err)
+		return
+	}
+	c.proxy.ServeHTTP(w, withIn(r, now))
+}
+
+// withIn adds what the reverse proxy's steps need to a request.
+func withIn(r *http.Request, g *generation) *http.Request {
+	ctx := withGeneration(r.Context(), g)
+	return r.WithContext(context.WithValue(ctx, inKey{}, r))
+}
+
+// failedHere says whether an error is one to log: not a client that went away.
+func failedHere(err error) bool { return !errors.Is(err, context.Canceled) }

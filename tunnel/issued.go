@@ -1,0 +1,57 @@
+package tunnel
+
+import (
+	"context"
+	"fmt"
+	"net"
+
+	"github.com/gravitational/trace"
+
+	"rollcall/cluster"
+)
+
+// Issuer issues certificates; it returns once they are usable. It's safe for
+// concurrent use.
+type Issuer interface {
+	// RoutedApplication issues a certificate for one application, and says what
+	// the cluster knows of it.
+	RoutedApplication(ctx context.Context, req cluster.ApplicationRequest) (*cluster.Credentials, cluster.App, error)
+	// FindApp looks an application up by its public address.
+	FindApp(ctx context.Context, req cluster.CertRequest, publicAddr string) (cluster.App, error)
+}
+
+// issued is a Source that has certificates issued.
+type issued struct {
+	issuer  Issuer
+	dialer  *cluster.AppDialer
+	request cluster.ApplicationRequest
+}
+
+// NewIssued returns a Source that has certificates issued for one application.
+func NewIssued(issuer Issuer, dialer *cluster.AppDialer, request cluster.ApplicationRequest) Source {
+	return &issued{issuer: issuer, dialer: dialer, request: request}
+}
+
+// Fetch has a certificate issued.
+func (s *issued) Fetch(ctx context.Context) (Routed, error) {
+	creds, app, err := s.issuer.RoutedApplication(ctx, s.request)
+	if err != nil {
+		return Routed{}, trace.Wrap(err)
+	}
+	return NewRouted(creds, app, s.dialer), nil
+}
+
+// NewRouted makes what a tunnel needs of credentials for an application.
+func NewRouted(creds *cluster.Credentials, app cluster.App, dialer *cluster.AppDialer) Routed {
+	proxyHost, _, err := net.SplitHostPort(dialer.ProxyAddr())
+	if err != nil {
+		proxyHost = dialer.ProxyAddr()
+	}
+	return Routed{
+		Session:   dialer.Session(creds),
+		App:       app,
+		Serial:    fmt.Sprintf("%X", creds.X509.SerialNumber),
+		NotAfter:  creds.NotAfter(),
+		ProxyHost: proxyHost,
+	}
+}

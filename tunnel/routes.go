@@ -1,0 +1,216 @@
+package tunnel
+
+import (
+	"context"
+	"sync"
+	"time"
+
+	"rollcall/failure"
+	"rollcall/internal/renewal"
+)
+
+// lookups bounds how many hosts are looked up at a time: clients may ask for
+// any.
+const lookups = 8
+
+// routes are the applications that a proxy keeps certificates for. It's safe for
+// concurrent use.
+type routes struct {
+	proxy   *Proxy
+	buffers *buffers
+	slots   chan struct{}
+
+	// mu protects the following.
+	mu sync.Mutex
+	// ctx ends all keepers; nil: not open.
+	ctx    context.Context //nolint:containedctx // It's the life of the keepers that requests cause.
+	byName map[string]*route
+	byHost map[string]string // public address to name, for those in byName
+	kept   sync.WaitGroup
+}
+
+// route is the way to one application.
+type route struct {
+	name     string
+	upstream *upstream
+	keeper   *keeper
+	carrier  *carrier
+	stop     context.CancelFunc
+	// used is when a request last asked for it; protected by routes.mu.
+	used time.Time
+	// users counts the requests in find; protected by routes.mu.
+	users int
+}
+
+func newRoutes(p *Proxy) *routes {
+	return &routes{
+		proxy: p, buffers: newBuffers(), slots: make(chan struct{}, lookups),
+		byName: make(map[string]*route), byHost: make(map[string]string),
+	}
+}
+
+// open lets certificates be kept until ctx ends.
+func (r *routes) open(ctx context.Context) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.ctx = ctx
+}
+
+// close waits for the keepers, whose context has ended.
+func (r *routes) close() {
+	r.mu.Lock()
+	r.ctx = nil
+	for name := range r.byName {
+		r.dropLocked(name)
+	}
+	r.mu.Unlock()
+	r.kept.Wait()
+}
+
+func (r *routes) each(do func(*keeper)) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	for _, route := range r.byName {
+		do(route.keeper)
+	}
+}
+
+// find returns the way to the application of a host, with a certificate. It
+// waits for the first one. A failure.NotFound says that there's no such
+// application.
+func (r *routes) find(ctx context.Context, host string) (*route, error) {
+	name, err := r.nameOf(ctx, host)
+	if err != nil {
+		return nil, err
+	}
+	route, err := r.acquire(name)
+	if err != nil {
+		return nil, err
+	}
+	defer r.release(route)
+	_, err = route.upstream.get(ctx)
+	if failure.KindOf(err) == failure.NotFound {
+		// Names that nothing stands behind take no place.
+		r.forget(route)
+	}
+	return route, err
+}
+
+// nameOf returns the application's name of a host.
+func (r *routes) nameOf(ctx context.Context, host string) (string, error) {
+	if host == "" {
+		return "", failure.New(failure.NotFound, "the request names no host, and so no application: ask for http://APPLICATION/")
+	}
+	if name, ok := r.proxy.nameIn(host); ok {
+		return name, nil
+	}
+	r.mu.Lock()
+	name, known := r.byHost[host]
+	r.mu.Unlock()
+	if known {
+		return name, nil
+	}
+	select {
+	case r.slots <- struct{}{}:
+		defer func() { <-r.slots }()
+	case <-ctx.Done():
+		return "", ctx.Err()
+	}
+	return r.proxy.lookUp(ctx, host)
+}
+
+// acquire returns the route of an application, a new one if there's none, and
+// keeps it from being dropped.
+func (r *routes) acquire(name string) (*route, error) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if r.ctx == nil {
+		return nil, failure.New(failure.Transient, "the proxy is stopping")
+	}
+	found := r.byName[name]
+	if found == nil {
+		if len(r.byName) >= r.proxy.opts.MaxApplications && !r.dropOldestLocked() {
+			return nil, failure.New(failure.Transient, "certificates for %d applications are in use already, which is max_applications; try again, or raise it", len(r.byName))
+		}
+		found = r.startLocked(name)
+	}
+	found.used = time.Now()
+	found.users++
+	return found, nil
+}
+
+func (r *routes) release(route *route) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	route.users--
+	if now, _, _, _ := route.upstream.peek(); now != nil { //nolint:dogsled // Only the certificate matters.
+		r.byHost[hostname(now.App.PublicAddr)] = route.name
+	}
+}
+
+// startLocked makes a route and begins to keep its certificate.
+func (r *routes) startLocked(name string) *route {
+	ctx, stop := context.WithCancel(r.ctx)
+	u := newUpstream(r.proxy.counts, r.proxy.opts.MaxConnections)
+	k := r.proxy.newKeeper(name, u)
+	k.mail = renewal.NewMailbox()
+	made := &route{name: name, upstream: u, keeper: k, stop: stop, used: time.Now()}
+	k.unused = func() bool { return r.dropUnused(made) }
+	made.carrier = newCarrier(u, k, func(host string) bool {
+		named, ok := r.proxy.nameIn(hostname(host))
+		return ok && named == name
+	}, r.buffers, r.proxy.log)
+	r.byName[name] = made
+	r.kept.Go(func() { k.run(ctx) })
+	return made
+}
+
+// dropOldestLocked drops the route that was used longest ago, if one can be.
+func (r *routes) dropOldestLocked() bool {
+	var oldest *route
+	for _, candidate := range r.byName {
+		if candidate.users == 0 && (oldest == nil || candidate.used.Before(oldest.used)) {
+			oldest = candidate
+		}
+	}
+	if oldest == nil {
+		return false
+	}
+	r.dropLocked(oldest.name)
+	return true
+}
+
+// dropUnused drops a route that nobody has asked for since before its last
+// renewal, and says whether it did.
+func (r *routes) dropUnused(route *route) bool {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if r.byName[route.name] != route || route.users > 0 || time.Since(route.used) < r.proxy.deps.Interval {
+		return false
+	}
+	r.dropLocked(route.name)
+	return true
+}
+
+// forget drops a route for which there's no application.
+func (r *routes) forget(route *route) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if r.byName[route.name] == route {
+		r.dropLocked(route.name)
+	}
+}
+
+// dropLocked ends a route's keeper. Requests and connections that use its
+// certificate go on.
+func (r *routes) dropLocked(name string) {
+	dropped := r.byName[name]
+	delete(r.byName, name)
+	for host, of := range r.byHost {
+		if of == name {
+			delete(r.byHost, host)
+		}
+	}
+	dropped.stop()
+	dropped.upstream.close()
+}

@@ -1,0 +1,238 @@
+package tunnel
+
+import (
+	"context"
+	"net"
+	"net/http"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"rollcall/cluster"
+	"rollcall/failure"
+)
+
+const (
+	// startPatience is how long a client waits for the first certificate while
+	// it's being asked for.
+	startPatience = 3 * time.Second
+	// renewPatience is how long a request waits for a new certificate that it
+	// caused.
+	renewPatience = 10 * time.Second
+	// idleTimeout is how long an unused connection to the proxy is kept.
+	idleTimeout = 90 * time.Second
+	// transportBuffer fits a TLS record, which is all that one read gives.
+	transportBuffer = 16 << 10
+	// maxAnswerHeader bounds the header of an application's answer, in bytes.
+	maxAnswerHeader = 1 << 20
+)
+
+// Session opens connections to one application with one certificate. It's safe
+// for concurrent use.
+type Session interface {
+	DialHTTP(ctx context.Context) (net.Conn, error)
+	// DialTCP's connections have CloseWrite.
+	DialTCP(ctx context.Context) (net.Conn, error)
+	// PublicHost is the application's host as a browser would have it.
+	PublicHost() string
+}
+
+// Routed is what a source of certificates gives.
+type Routed struct {
+	Session Session
+	App     cluster.App
+	// Serial tells one certificate from another.
+	Serial string
+	// NotAfter is when the certificate ends.
+	NotAfter time.Time
+	// ProxyHost is the host name of Teleport's proxy.
+	ProxyHost string
+}
+
+// generation is one certificate in use, with the connections that bear it.
+type generation struct {
+	Routed
+	transport *http.Transport
+}
+
+// upstream is the way to one application. A renewal changes what new
+// connections bear; open ones stay as they are until they end by themselves.
+// It's safe for concurrent use.
+type upstream struct {
+	counts *counts
+	// idle is how many unused connections are kept.
+	idle int
+
+	// trouble is when a connection to the proxy last failed, in Unix
+	// nanoseconds.
+	trouble atomic.Int64
+
+	// mu protects the following.
+	mu sync.Mutex
+	// now is nil before the first certificate.
+	now *generation
+	// err says why there's no certificate, or no newer one; nil: the first
+	// attempt is under way, or the last one worked.
+	err error
+	// changed is closed and replaced after each attempt.
+	changed chan struct{}
+	// attempts counts them.
+	attempts uint64
+}
+
+func newUpstream(counts *counts, idle int) *upstream {
+	return &upstream{counts: counts, idle: idle, changed: make(chan struct{})}
+}
+
+// set takes a new certificate into use.
+func (u *upstream) set(routed Routed) {
+	fresh := &generation{Routed: routed, transport: u.newTransport(routed.Session)}
+	u.mu.Lock()
+	old := u.now
+	u.now = fresh
+	u.tellLocked(nil)
+	u.mu.Unlock()
+	if old != nil {
+		// Those in use are closed as soon as they're idle.
+		old.transport.CloseIdleConnections()
+	}
+}
+
+// same notes an attempt that gave the certificate that is in use.
+func (u *upstream) same() {
+	u.mu.Lock()
+	defer u.mu.Unlock()
+	u.tellLocked(nil)
+}
+
+// fail notes an attempt that failed.
+func (u *upstream) fail(err error) {
+	u.mu.Lock()
+	defer u.mu.Unlock()
+	u.tellLocked(err)
+}
+
+func (u *upstream) tellLocked(err error) {
+	u.err = err
+	u.attempts++
+	close(u.changed)
+	u.changed = make(chan struct{})
+}
+
+// close lets all idle connections go.
+func (u *upstream) close() {
+	u.mu.Lock()
+	defer u.mu.Unlock()
+	if u.now != nil {
+		u.now.transport.CloseIdleConnections()
+	}
+}
+
+// peek returns the certificate in use, nil: there is none, and when the next
+// attempt is over.
+func (u *upstream) peek() (now *generation, attempts uint64, err error, changed <-chan struct{}) { //nolint:revive // The error isn't this call's.
+	u.mu.Lock()
+	defer u.mu.Unlock()
+	if u.now != nil && !time.Now().Before(u.now.NotAfter) {
+		if u.err == nil {
+			return nil, u.attempts, failure.New(failure.Transient, "the certificate for application %q ended at %s and is being renewed", u.now.App.Name, u.now.NotAfter.UTC().Format(time.RFC3339)), u.changed
+		}
+		return nil, u.attempts, u.err, u.changed
+	}
+	return u.now, u.attempts, u.err, u.changed
+}
+
+// last returns the certificate that was in use last, valid or not; nil: there
+// was none.
+func (u *upstream) last() *generation {
+	u.mu.Lock()
+	defer u.mu.Unlock()
+	return u.now
+}
+
+// get returns the certificate in use. While the first one is being asked for it
+// waits a little.
+func (u *upstream) get(ctx context.Context) (*generation, error) {
+	timer := time.NewTimer(startPatience)
+	defer timer.Stop()
+	for {
+		now, attempts, err, changed := u.peek()
+		switch {
+		case now != nil:
+			return now, nil
+		case attempts > 0 && err != nil:
+			return nil, err
+		}
+		select {
+		case <-changed:
+		case <-timer.C:
+			if err == nil {
+				err = failure.New(failure.Transient, "there's no certificate for the application yet: the bot is joining, or the cluster doesn't answer")
+			}
+			return nil, err
+		case <-ctx.Done():
+			return nil, ctx.Err()
+		}
+	}
+}
+
+// after waits for the end of the attempt after those that were counted, and
+// returns the certificate then in use.
+func (u *upstream) after(ctx context.Context, attempts uint64) *generation {
+	ctx, cancel := context.WithTimeout(ctx, renewPatience)
+	defer cancel()
+	for {
+		now, counted, _, changed := u.peek()
+		if counted > attempts {
+			return now
+		}
+		select {
+		case <-changed:
+		case <-ctx.Done():
+			return now
+		}
+	}
+}
+
+// newTransport keeps connections that bear one certificate.
+func (u *upstream) newTransport(session Session) *http.Transport {
+	dial := func(ctx context.Context, _, _ string) (net.Conn, error) {
+		return u.dialled(session.DialHTTP(ctx))
+	}
+	return &http.Transport{
+		DialTLSContext:         dial,
+		MaxIdleConnsPerHost:    u.idle,
+		IdleConnTimeout:        idleTimeout,
+		ExpectContinueTimeout:  time.Second,
+		DisableCompression:     true, // what the client asks for is what it gets
+		MaxResponseHeaderBytes: maxAnswerHeader,
+		ReadBufferSize:         transportBuffer,
+		WriteBufferSize:        transportBuffer,
+	}
+}
+
+// dialTCP opens a connection to a TCP application.
+func (u *upstream) dialTCP(ctx context.Context, g *generation) (net.Conn, error) {
+	return u.dialled(g.Session.DialTCP(ctx))
+}
+
+func (u *upstream) dialled(conn net.Conn, err error) (net.Conn, error) {
+	if err != nil {
+		u.counts.dialFailed.Inc()
+		u.noteTrouble()
+		return nil, err
+	}
+	u.counts.dialled.Inc()
+	return conn, nil
+}
+
+// troubleTime is for how long after a failed connection the proxy's and the
+// cluster's other parts may still be finding each other.
+const troubleTime = 15 * time.Second
+
+func (u *upstream) noteTrouble() { u.trouble.Store(time.Now().UnixNano()) }
+
+// troubled says whether a connection to the proxy failed a short while ago.
+func (u *upstream) troubled() bool {
+	return time.Since(time.Unix(0, u.trouble.Load())) < troubleTime
+}
