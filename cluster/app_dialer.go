@@ -120,7 +120,7 @@ func (s *AppSession) DialTCP(ctx context.Context) (net.Conn, error) {
 
 func (s *AppSession) dial(ctx context.Context, protocols ...string) (*tls.Conn, error) {
 	if ended := s.creds.NotAfter(); time.Now().After(ended) {
-		return nil, failure.New(failure.Refused, "the certificate for application %q ended at %s", s.creds.App().Name, ended.UTC().Format(time.RFC3339))
+		return nil, failure.New(failure.Refused, "the certificate for application %q expired at %s", s.creds.App().Name, ended.UTC().Format(time.RFC3339))
 	}
 	until := time.Now().Add(dialPatience)
 	pause := firstDialPause

@@ -10,7 +10,7 @@ import (
 )
 
 // copyBuffer is the size of the buffers that bodies go through, in bytes.
-const copyBuffer = 64 << 10
+const copyBuffer = 32 << 10
 
 // buffers are shared by all copying; it satisfies httputil.BufferPool.
 type buffers struct{ pool sync.Pool }

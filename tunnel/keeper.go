@@ -111,7 +111,7 @@ func (k *keeper) attempt(ctx context.Context, reason string) bool {
 	case err != nil && bounded.Err() != nil:
 		err = context.Cause(bounded)
 	case err == nil && !time.Now().Before(routed.NotAfter):
-		err = failure.New(failure.Transient, "the certificate has ended before it came: check this host's clock")
+		err = failure.New(failure.Transient, "the certificate had expired before it came: check this host's clock")
 	}
 	took := time.Since(began)
 	if err != nil {
@@ -130,6 +130,9 @@ func (k *keeper) succeeded(ctx context.Context, routed Routed, reason string, to
 	k.next = now.Add(k.interval).Round(0)
 	if !k.polls {
 		k.next = renewal.Schedule(now, now, routed.NotAfter, k.interval, 2*k.random()-1).Round(0)
+	}
+	if k.next.After(routed.NotAfter) {
+		k.next = routed.NotAfter.Round(0) // why there's no other is to be known by then
 	}
 	report := diagnostics.Report{NotAfter: routed.NotAfter, Next: k.next, Took: took, Detail: k.detail(), Unchanged: same}
 	if same {

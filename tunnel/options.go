@@ -146,9 +146,6 @@ func parseTCP(listen string) (network, address string, err error) {
 	if _, err := net.LookupPort(networkTCP, port); err != nil || strings.Trim(port, "0123456789") != "" {
 		return "", "", errTCP
 	}
-	if host == "" {
-		return "", "", errNoHost
-	}
 	return networkTCP, net.JoinHostPort(host, port), nil
 }
 

@@ -249,7 +249,7 @@ func (t *Tunnel) guarded(names hosts, carrier *carrier) http.Handler {
 		case r.Method == http.MethodConnect:
 			refuse(w, http.StatusBadRequest, kindMethod, "this address is the application %q itself, and no HTTP proxy: ask for http://%s/ without a proxy, or use a service of type %s", t.opts.AppName, r.Host, TypeProxy)
 		case !names.permits(r.Host):
-			refuse(w, http.StatusForbidden, kindHost, "the host name %q isn't one of this tunnel's: use localhost, or add the name to allowed_hosts", hostname(r.Host))
+			refuse(w, http.StatusForbidden, kindHost, "the host name %q isn't one of this tunnel's: use localhost, or add the name to allowed_hosts", r.Host)
 		case !names.permitsOrigin(r, t.public()):
 			refuse(w, http.StatusForbidden, kindHost, "a web page of another site (%q) may not do this; add its host to allowed_hosts if it may", r.Header.Get("Origin"))
 		case !t.listening.token.admit(r.Header):

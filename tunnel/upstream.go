@@ -21,8 +21,6 @@ const (
 	renewPatience = 10 * time.Second
 	// idleTimeout is how long an unused connection to the proxy is kept.
 	idleTimeout = 90 * time.Second
-	// transportBuffer fits a TLS record, which is all that one read gives.
-	transportBuffer = 16 << 10
 	// maxAnswerHeader bounds the header of an application's answer, in bytes.
 	maxAnswerHeader = 1 << 20
 )
@@ -135,7 +133,7 @@ func (u *upstream) peek() (now *generation, attempts uint64, err error, changed 
 	defer u.mu.Unlock()
 	if u.now != nil && !time.Now().Before(u.now.NotAfter) {
 		if u.err == nil {
-			return nil, u.attempts, failure.New(failure.Transient, "the certificate for application %q ended at %s and is being renewed", u.now.App.Name, u.now.NotAfter.UTC().Format(time.RFC3339)), u.changed
+			return nil, u.attempts, failure.New(failure.Transient, "the certificate for application %q expired at %s, and there's no new one yet", u.now.App.Name, u.now.NotAfter.UTC().Format(time.RFC3339)), u.changed
 		}
 		return nil, u.attempts, u.err, u.changed
 	}
@@ -206,8 +204,6 @@ func (u *upstream) newTransport(session Session) *http.Transport {
 		ExpectContinueTimeout:  time.Second,
 		DisableCompression:     true, // what the client asks for is what it gets
 		MaxResponseHeaderBytes: maxAnswerHeader,
-		ReadBufferSize:         transportBuffer,
-		WriteBufferSize:        transportBuffer,
 	}
 }
 

@@ -28,7 +28,6 @@ var (
 	errMissing  = errors.New("it's missing; give an address to listen on, such as tcp://127.0.0.1:1234 or unix:///run/rollcall/app.sock")
 	errNoScheme = errors.New("begin it with tcp:// or unix://, such as tcp://127.0.0.1:1234 or unix:///run/rollcall/app.sock")
 	errTCP      = errors.New("write tcp://HOST:PORT, such as tcp://127.0.0.1:1234")
-	errNoHost   = errors.New("name the host too: 127.0.0.1 for this host alone; with 0.0.0.0 or [::] for all networks, allow_remote is needed")
 	errUnix     = errors.New("write unix:// and an absolute path, with three slashes in all: unix:///run/rollcall/app.sock")
 	errLong     = fmt.Errorf("the path is longer than %d characters, which the kernel doesn't take for a socket", maxSocketPath)
 )
@@ -94,8 +93,12 @@ func (o *ListenOptions) validate() error {
 func (o *ListenOptions) validateTCP(address string) []error {
 	var all []error
 	host, _, _ := net.SplitHostPort(address)
+	shown := host
+	if host == "" {
+		shown = "every address of this host"
+	}
 	if !loopback(host) && !o.AllowRemote {
-		all = append(all, failure.Field("listen", "%s isn't an address of this host alone: whoever can reach it would use the application with the bot's rights; listen on 127.0.0.1, or set allow_remote: true together with bearer_token", host))
+		all = append(all, failure.Field("listen", "%s isn't for this host alone: whoever can reach it would use the application with the bot's rights; listen on 127.0.0.1, or set allow_remote: true together with bearer_token", shown))
 	}
 	if !o.Socket.empty() {
 		all = append(all, failure.Field("socket", "goes with a unix:// address only: a TCP port has no owner; use peer_users or bearer_token"))

@@ -116,9 +116,6 @@ func (s *diskSource) Fetch(ctx context.Context) (tunnel.Routed, error) {
 	if err != nil {
 		return tunnel.Routed{}, err
 	}
-	if s.creds != nil {
-		s.bot.Forget(s.creds)
-	}
 	s.creds, s.routed = creds, tunnel.NewRouted(creds, app, s.dialer)
 	return s.routed, nil
 }
@@ -154,7 +151,7 @@ func (s *diskSource) check(creds *cluster.Credentials) error {
 	}
 	if ended := creds.NotAfter(); !time.Now().Before(ended) {
 		return failure.New(failure.Configuration,
-			"the certificate in %s ended at %s, %s ago, and nothing has replaced it: see whether the agent that writes there runs (`rollcall status`, `systemctl status rollcall`), what its log says, and this host's clock",
+			"the certificate in %s expired at %s, %s ago, and nothing has replaced it: see whether the agent that writes there runs (`rollcall status`, `systemctl status rollcall`), what its log says, and this host's clock",
 			s.dir, ended.UTC().Format(time.RFC3339), time.Since(ended).Round(time.Second))
 	}
 	return nil
@@ -174,6 +171,7 @@ func (s *diskSource) describe(ctx context.Context, creds *cluster.Credentials) (
 	ctx, cancel := context.WithTimeout(ctx, lookupTimeout)
 	defer cancel()
 	found, err := s.bot.App(ctx, creds, app.Name)
+	s.bot.Forget(creds) // one question is all
 	if err == nil {
 		return found, nil
 	}
