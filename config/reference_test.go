@@ -18,6 +18,7 @@ import (
 
 	"rollcall/destination"
 	"rollcall/hooks"
+	"rollcall/tunnel"
 )
 
 const referenceFile = "../docs/configuration.md"
@@ -87,6 +88,7 @@ Rules that hold everywhere:
 			b.section("Service type "+k.name, "services", reflect.TypeOf(k.options()).Elem())
 		}
 	}
+	b.section("Items of socket", "socket", reflect.TypeFor[tunnel.SocketOptions]())
 	b.section("Items of on_renewal", "outputs.on_renewal", reflect.TypeFor[hooks.Options]())
 	b.say("\nAn item has exactly one of %s, %s, %s and %s. See [hooks](hooks.md).\n",
 		tick("exec"), tick("signal"), tick("reload_unit"), tick("restart_unit"))
@@ -186,6 +188,8 @@ func typeText(t reflect.Type) string {
 		return "mapping"
 	case t.Kind() == reflect.Bool:
 		return "true or false"
+	case t.Kind() == reflect.Int:
+		return "number"
 	default:
 		return "text"
 	}
@@ -221,6 +225,11 @@ func defaultTexts(t *testing.T) map[string]string {
 		"outputs.credential_ttl":     "the agent's",
 		"outputs.renewal_interval":   "the agent's",
 		"outputs.hooks_dir":          "the agent's",
+		"services.listen":            "required",
+		"services.app_name":          "required",
+		"services.max_connections":   tick(fmt.Sprint(tunnel.DefaultMaxConnections)),
+		"services.max_applications":  tick(fmt.Sprint(tunnel.DefaultMaxApplications)),
+		"socket.mode":                tick("0600"),
 		"services.credential_ttl":    "the agent's",
 		"services.renewal_interval":  "the agent's",
 		"outputs.on_renewal.timeout": tick(show(hooks.DefaultTimeout)),

@@ -9,16 +9,25 @@ import (
 
 	"github.com/gravitational/trace"
 
-	"rollcall/cluster"
 	"rollcall/diagnostics"
 	"rollcall/failure"
 )
 
+// Applications are those that a proxy's clients may ask for. It's safe for
+// concurrent use.
+type Applications interface {
+	// Source gives certificates for the application of that name, which needn't
+	// exist.
+	Source(name string) Source
+	// Find returns the name of the application with a public address, or a
+	// failure.NotFound.
+	Find(ctx context.Context, publicAddr string) (name string, err error)
+}
+
 // ProxyDependencies are what a proxy works with; Source isn't used.
 type ProxyDependencies struct {
 	Dependencies
-	Issuer Issuer
-	Dialer *cluster.AppDialer
+	Applications Applications
 }
 
 // Proxy is an HTTP proxy for all applications that the bot may use, chosen by
@@ -160,10 +169,7 @@ func (p *Proxy) nameIn(host string) (string, bool) {
 // newKeeper returns what keeps the certificate of one application.
 func (p *Proxy) newKeeper(name string, u *upstream) *keeper {
 	return &keeper{
-		source: NewIssued(p.deps.Issuer, p.deps.Dialer, cluster.ApplicationRequest{
-			CertRequest: cluster.CertRequest{Roles: p.opts.Roles, TTL: p.opts.CredentialTTL},
-			AppName:     name,
-		}),
+		source:   p.deps.Applications.Source(name),
 		upstream: u, interval: p.deps.Interval, random: p.deps.Random,
 		reporter: unreported{}, log: p.log.With("app", name),
 		detail: func() string { return "" },
@@ -176,11 +182,7 @@ const lookupTimeout = 30 * time.Second
 func (p *Proxy) lookUp(ctx context.Context, publicAddr string) (string, error) {
 	ctx, cancel := context.WithTimeout(ctx, lookupTimeout)
 	defer cancel()
-	app, err := p.deps.Issuer.FindApp(ctx, cluster.CertRequest{Roles: p.opts.Roles, TTL: p.opts.CredentialTTL}, publicAddr)
-	if err != nil {
-		return "", trace.Wrap(err)
-	}
-	return app.Name, nil
+	return p.deps.Applications.Find(ctx, publicAddr)
 }
 
 // unreported is for certificates that are no service of their own.

@@ -81,11 +81,13 @@ func dropSessionCookies(header http.Header) {
 }
 
 // rewriteResponse turns what points to the application's public address back to
-// where the client came from: base is http:// and the host that it named.
-func rewriteResponse(header http.Header, public, base, origin string) {
+// where the client came from: base is http:// and the host that it named. So
+// does what points to the address by which Teleport reaches the application,
+// which is the only one that an application may know of itself.
+func rewriteResponse(header http.Header, public, uri, base, origin string) {
 	for _, name := range []string{"Location", "Content-Location"} {
 		if value := header.Get(name); value != "" {
-			header.Set(name, localURL(value, public, base))
+			header.Set(name, localURL(value, public, uri, base))
 		}
 	}
 	if origin != "" && header.Get("Access-Control-Allow-Origin") == "https://"+public {
@@ -97,18 +99,20 @@ func rewriteResponse(header http.Header, public, base, origin string) {
 	}
 }
 
-// localURL rewrites an absolute URL of the application, whatever its port:
-// Teleport and applications don't always know which one it's served at.
-func localURL(value, public, base string) string {
+// localURL rewrites an absolute URL of the application: one of its public
+// address, whatever the port (Teleport and applications don't always know which
+// one it's served at), or one of the very address in its URI.
+func localURL(value, public, uri, base string) string {
 	u, err := url.Parse(value)
-	if err != nil || u.Host == "" || hostname(u.Host) != hostname(public) {
+	if err != nil || u.Host == "" || u.Scheme != "" && u.Scheme != "https" && u.Scheme != "http" {
 		return value
 	}
-	if u.Scheme != "" && u.Scheme != "https" && u.Scheme != "http" {
-		return value
+	own := hostname(u.Host) == hostname(public)
+	if inner, err := url.Parse(uri); err == nil && inner.Host != "" {
+		own = own || strings.EqualFold(inner.Host, u.Host)
 	}
 	to, err := url.Parse(base)
-	if err != nil {
+	if err != nil || !own {
 		return value
 	}
 	u.Scheme, u.Host = to.Scheme, to.Host

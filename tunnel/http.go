@@ -51,7 +51,7 @@ func newCarrier(u *upstream, k *keeper, local func(string) bool, bufs *buffers, 
 			in, _ := resp.Request.Context().Value(inKey{}).(*http.Request)
 			g := generationOf(resp.Request.Context())
 			if in != nil && g != nil {
-				rewriteResponse(resp.Header, g.Session.PublicHost(), "http://"+in.Host, in.Header.Get("Origin"))
+				rewriteResponse(resp.Header, g.Session.PublicHost(), g.App.URI, "http://"+in.Host, in.Header.Get("Origin"))
 			}
 			return nil
 		},

@@ -20,16 +20,34 @@ type Issuer interface {
 	FindApp(ctx context.Context, req cluster.CertRequest, publicAddr string) (cluster.App, error)
 }
 
+// Issued are the applications that certificates can be issued for.
+type Issued struct {
+	issuer  Issuer
+	dialer  *cluster.AppDialer
+	request cluster.CertRequest
+}
+
+// NewIssued returns the applications that the request's roles may use.
+func NewIssued(issuer Issuer, dialer *cluster.AppDialer, request cluster.CertRequest) *Issued {
+	return &Issued{issuer: issuer, dialer: dialer, request: request}
+}
+
+// Source has certificates issued for one application.
+func (i *Issued) Source(name string) Source {
+	return &issued{issuer: i.issuer, dialer: i.dialer, request: cluster.ApplicationRequest{CertRequest: i.request, AppName: name}}
+}
+
+// Find asks the cluster.
+func (i *Issued) Find(ctx context.Context, publicAddr string) (string, error) {
+	app, err := i.issuer.FindApp(ctx, i.request, publicAddr)
+	return app.Name, trace.Wrap(err)
+}
+
 // issued is a Source that has certificates issued.
 type issued struct {
 	issuer  Issuer
 	dialer  *cluster.AppDialer
 	request cluster.ApplicationRequest
-}
-
-// NewIssued returns a Source that has certificates issued for one application.
-func NewIssued(issuer Issuer, dialer *cluster.AppDialer, request cluster.ApplicationRequest) Source {
-	return &issued{issuer: issuer, dialer: dialer, request: request}
 }
 
 // Fetch has a certificate issued.

@@ -21,6 +21,10 @@ const (
 	renewPatience = 10 * time.Second
 	// idleTimeout is how long an unused connection to the proxy is kept.
 	idleTimeout = 90 * time.Second
+	// dialsAtOnce bounds how many connections are opened at a time: a thousand
+	// TLS handshakes at the same moment would all be late, and most of the
+	// requests find a connection that has become idle meanwhile.
+	dialsAtOnce = 32
 	// maxAnswerHeader bounds the header of an application's answer, in bytes.
 	maxAnswerHeader = 1 << 20
 )
@@ -60,6 +64,8 @@ type upstream struct {
 	counts *counts
 	// idle is how many unused connections are kept.
 	idle int
+	// dials has a place for each connection that is being opened.
+	dials chan struct{}
 
 	// trouble is when a connection to the proxy last failed, in Unix
 	// nanoseconds.
@@ -79,7 +85,7 @@ type upstream struct {
 }
 
 func newUpstream(counts *counts, idle int) *upstream {
-	return &upstream{counts: counts, idle: idle, changed: make(chan struct{})}
+	return &upstream{counts: counts, idle: idle, dials: make(chan struct{}, dialsAtOnce), changed: make(chan struct{})}
 }
 
 // set takes a new certificate into use.
@@ -195,7 +201,7 @@ func (u *upstream) after(ctx context.Context, attempts uint64) *generation {
 // newTransport keeps connections that bear one certificate.
 func (u *upstream) newTransport(session Session) *http.Transport {
 	dial := func(ctx context.Context, _, _ string) (net.Conn, error) {
-		return u.dialled(session.DialHTTP(ctx))
+		return u.dial(ctx, session.DialHTTP)
 	}
 	return &http.Transport{
 		DialTLSContext:         dial,
@@ -209,13 +215,23 @@ func (u *upstream) newTransport(session Session) *http.Transport {
 
 // dialTCP opens a connection to a TCP application.
 func (u *upstream) dialTCP(ctx context.Context, g *generation) (net.Conn, error) {
-	return u.dialled(g.Session.DialTCP(ctx))
+	return u.dial(ctx, g.Session.DialTCP)
 }
 
-func (u *upstream) dialled(conn net.Conn, err error) (net.Conn, error) {
+// dial opens a connection when it's its turn.
+func (u *upstream) dial(ctx context.Context, open func(context.Context) (net.Conn, error)) (net.Conn, error) {
+	select {
+	case u.dials <- struct{}{}:
+		defer func() { <-u.dials }()
+	case <-ctx.Done():
+		return nil, ctx.Err()
+	}
+	conn, err := open(ctx)
 	if err != nil {
 		u.counts.dialFailed.Inc()
-		u.noteTrouble()
+		if ctx.Err() == nil {
+			u.noteTrouble()
+		}
 		return nil, err
 	}
 	u.counts.dialled.Inc()

@@ -95,7 +95,7 @@ func (o *ListenOptions) validateTCP(address string) []error {
 	host, _, _ := net.SplitHostPort(address)
 	shown := host
 	if host == "" {
-		shown = "every address of this host"
+		shown = "it names every address, and that"
 	}
 	if !loopback(host) && !o.AllowRemote {
 		all = append(all, failure.Field("listen", "%s isn't for this host alone: whoever can reach it would use the application with the bot's rights; listen on 127.0.0.1, or set allow_remote: true together with bearer_token", shown))

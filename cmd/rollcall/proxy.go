@@ -18,6 +18,7 @@ import (
 	"rollcall/cluster"
 	"rollcall/diagnostics"
 	"rollcall/failure"
+	"rollcall/internal/footprint"
 	"rollcall/internal/version"
 	"rollcall/tunnel"
 )
@@ -166,6 +167,7 @@ func flagErrors(err error) error {
 
 // proxyApp serves one application until ctx ends or a signal comes.
 func proxyApp(ctx context.Context, f *appFlags, env environment, g *globals) error {
+	footprint.Tune(env.Getenv)
 	log := diagnostics.NewLogger(env.Stderr, g.logFormat, g.debug, env.Getenv("JOURNAL_STREAM"))
 	ctx, stop := signal.NotifyContext(ctx, syscall.SIGINT, syscall.SIGTERM)
 	defer stop()

@@ -38,10 +38,7 @@ type listener interface {
 
 func (a *agent) addTunnel(opts tunnel.Options, env environment) error {
 	deps := a.tunnelDependencies(&opts.CommonOptions, opts.ListenOptions, tunnel.TypeTunnel, env)
-	deps.Source = tunnel.NewIssued(a.issuer, a.dialer, cluster.ApplicationRequest{
-		CertRequest: cluster.CertRequest{Roles: opts.Roles, TTL: opts.CredentialTTL},
-		AppName:     opts.AppName,
-	})
+	deps.Source = a.applications(&opts.CommonOptions).Source(opts.AppName)
 	built, err := tunnel.New(opts, deps)
 	if err != nil {
 		return trace.Wrap(err)
@@ -51,11 +48,16 @@ func (a *agent) addTunnel(opts tunnel.Options, env environment) error {
 
 func (a *agent) addProxy(opts tunnel.ProxyOptions, env environment) error {
 	deps := a.tunnelDependencies(&opts.CommonOptions, opts.ListenOptions, tunnel.TypeProxy, env)
-	built, err := tunnel.NewProxy(opts, tunnel.ProxyDependencies{Dependencies: deps, Issuer: a.issuer, Dialer: a.dialer})
+	built, err := tunnel.NewProxy(opts, tunnel.ProxyDependencies{Dependencies: deps, Applications: a.applications(&opts.CommonOptions)})
 	if err != nil {
 		return trace.Wrap(err)
 	}
 	return a.addListener(built)
+}
+
+// applications are those that a service's roles may use.
+func (a *agent) applications(common *service.CommonOptions) *tunnel.Issued {
+	return tunnel.NewIssued(a.issuer, a.dialer, cluster.CertRequest{Roles: common.Roles, TTL: common.CredentialTTL})
 }
 
 // addListener binds already now, so that clients can connect as soon as systemd
