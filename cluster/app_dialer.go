@@ -206,7 +206,10 @@ func (s *AppSession) config(found Endpoint, protocols []string) (*tls.Config, er
 	}
 	config.ServerName = hostOf(found.Addr)
 	config.NextProtos = protocols
-	config.Certificates = []tls.Certificate{s.creds.TLS}
+	// Shown whatever authorities the proxy names: a certificate of one that it
+	// doesn't know any more is to be refused in so many words. Without any, we'd
+	// be taken for a browser that isn't logged in.
+	config.GetClientCertificate = func(*tls.CertificateRequestInfo) (*tls.Certificate, error) { return &s.creds.TLS, nil }
 	config.ClientSessionCache = s.tickets
 	return config, nil
 }

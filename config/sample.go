@@ -93,7 +93,7 @@ func (s Sample) output(c *Config) (*Output, error) {
 }
 
 func unknownOutput(kind string) error {
-	names := kindNames(slices.DeleteFunc(outputKinds(), func(k kind) bool { return k.service }), true)
+	names := kindNames(slices.DeleteFunc(outputKinds(), isService), true)
 	if _, known := kindNamed(outputKinds(), kind); known {
 		return failure.New(failure.Configuration, "--output-type: output type %q isn't built yet; use %s", kind, orList(names))
 	}

@@ -84,3 +84,5 @@ func kindNamed(kinds []kind, name string) (kind, bool) {
 	}
 	return kinds[i], true
 }
+
+func isService(k kind) bool { return k.service }
