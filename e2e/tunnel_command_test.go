@@ -21,31 +21,40 @@ func TestProxyCommandComplains(t *testing.T) {
 	s.files(t, "credential_ttl: 1h")
 	proxy := s.cluster.Info().ProxyAddr
 	empty := suite.Dir(t)
-	identity := suite.Dir(t)
-	require.NoError(t, os.WriteFile(filepath.Join(identity, "tlscert"), []byte("nonsense"), 0o600))
-	require.NoError(t, os.WriteFile(filepath.Join(identity, "key"), []byte("nonsense"), 0o600))
-	const closed = "localhost:1"
+	nonsense := suite.Dir(t)
+	require.NoError(t, os.WriteFile(filepath.Join(nonsense, "tlscert"), []byte("nonsense"), 0o600))
+	require.NoError(t, os.WriteFile(filepath.Join(nonsense, "key"), []byte("nonsense"), 0o600))
+	out := s.place("out")
 	for _, c := range []struct {
 		name string
 		args []string
 		code int
 		want string
 	}{
-		{"another application", []string{"--destination-dir=" + s.place("out"), "--proxy=" + proxy, "app", "--port=0", "another"}, 1, "another"},
-		{"no directory", []string{"--destination-dir=" + s.place("nowhere"), "--proxy=" + proxy, "app", "--port=0", s.app.Name}, 1, s.place("nowhere")},
-		{"an empty directory", []string{"--destination-dir=" + empty, "--proxy=" + proxy, "app", "--port=0", s.app.Name}, 1, empty},
-		{"nonsense in the directory", []string{"--destination-dir=" + identity, "--proxy=" + proxy, "app", "--port=0", s.app.Name}, 1, identity},
-		{"no application", []string{"--destination-dir=" + s.place("out"), "--proxy=" + proxy, "app", "--port=0"}, 1, "app"},
-		{"no proxy", []string{"--destination-dir=" + s.place("out"), "app", "--port=0", s.app.Name}, 1, "--proxy"},
-		{"nobody at the proxy's address", []string{"--destination-dir=" + s.place("out"), "--proxy=" + closed, "app", "--port=0", s.app.Name}, 4, closed},
-		{"an address for all", []string{"--destination-dir=" + s.place("out"), "--proxy=" + proxy, "app", "--listen=tcp://0.0.0.0:0", s.app.Name}, 1, "allow"},
-		{"another cluster", []string{"--destination-dir=" + s.place("out"), "--proxy=" + proxy, "--cluster=another", "app", "--port=0", s.app.Name}, 1, "another"},
+		{"another application", []string{"--destination-dir=" + out, "--proxy=" + proxy, "app", "--port=0", "another"}, 1,
+			fmt.Sprintf("the certificate in %s is for application %q, not \"another\": give that name, or the directory of the output for \"another\"", out, s.app.Name)},
+		{"no directory", []string{"--destination-dir=" + out + "/nowhere", "--proxy=" + proxy, "app", "--port=0", s.app.Name}, 1,
+			"the directory " + out + "/nowhere doesn't exist: give --destination-dir the path that stands in the output's destination"},
+		{"an empty directory", []string{"--destination-dir=" + empty, "--proxy=" + proxy, "app", "--port=0", s.app.Name}, 1,
+			"there are no credentials in " + empty + ": give --destination-dir the directory of an output of type application; if it's the right one, the agent hasn't written it yet (see its log, or `rollcall status`)"},
+		{"nonsense in the directory", []string{"--destination-dir=" + nonsense, "--proxy=" + proxy, "app", "--port=0", s.app.Name}, 1,
+			"the files tlscert and key in directory " + nonsense + " aren't a certificate and its key: is another program writing there?"},
+		{"no application", []string{"--destination-dir=" + out, "--proxy=" + proxy, "app", "--port=0"}, 1,
+			"name one application, such as `rollcall proxy app --port=1234 grafana-example`; see `rollcall proxy app --help`"},
+		{"no proxy", []string{"--destination-dir=" + out, "app", "--port=0", s.app.Name}, 1,
+			"--proxy is missing: give the proxy's address, for example --proxy=teleport.example.com:443"},
+		{"nobody at the proxy's address", []string{"--destination-dir=" + out, "--proxy=localhost:1", "app", "--port=0", s.app.Name}, 4,
+			"asking the proxy localhost:1: the connection was refused (127.0.0.1:1): check the address and the port; if they're right, the server is down or a firewall forbids it"},
+		{"an address for all", []string{"--destination-dir=" + out, "--proxy=" + proxy, "app", "--listen=tcp://0.0.0.0:0", s.app.Name}, 1,
+			"--listen: 0.0.0.0 isn't for this host alone: whoever can reach it would use the application with the bot's rights"},
+		{"another cluster", []string{"--destination-dir=" + out, "--proxy=" + proxy, "--cluster=another", "app", "--port=0", s.app.Name}, 1,
+			fmt.Sprintf("the certificate in %s is for cluster %q, not \"another\", which --cluster says", out, s.cluster.Info().ClusterName)},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			t.Parallel()
 			p := s.cluster.Rollcall(t, append([]string{"proxy"}, c.args...)...)
 			require.Equal(t, c.code, p.Wait(t).ExitCode, p.Stderr.String())
-			require.Contains(t, p.Stderr.String(), c.want)
+			require.Contains(t, p.Stderr.String(), "rollcall: "+c.want)
 			require.Empty(t, p.Stdout.String())
 		})
 	}
