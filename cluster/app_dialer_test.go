@@ -15,6 +15,7 @@ import (
 	"math/big"
 	"net"
 	"net/http"
+	"sync"
 	"testing"
 	"time"
 
@@ -40,6 +41,11 @@ type fakeAppProxy struct {
 	protocols []string
 	seen      chan tls.ConnectionState
 	outer     *tls.Config
+	queue     *connQueue
+	running   sync.WaitGroup
+
+	mu   sync.Mutex // protects the following
+	open []net.Conn
 }
 
 func newFakeAppProxy(t *testing.T, change func(*fakeAppProxy)) *fakeAppProxy {
@@ -57,26 +63,39 @@ func newFakeAppProxy(t *testing.T, change func(*fakeAppProxy)) *fakeAppProxy {
 		p.outer.NextProtos = nil
 	}
 	p.listen("127.0.0.1:0")
+	p.queue = newConnQueue(p.listener.Addr())
+	server := &http.Server{Handler: p.handler(), ErrorLog: slog.NewLogLogger(slog.DiscardHandler, slog.LevelError)}
+	p.running.Go(func() { _ = server.Serve(p.queue) })
+	t.Cleanup(func() {
+		_ = p.listener.Close()
+		_ = server.Close()
+		p.mu.Lock()
+		for _, conn := range p.open {
+			_ = conn.Close()
+		}
+		p.mu.Unlock()
+		p.running.Wait()
+	})
 	return p
 }
 
-// listen serves until the test ends, or its listener is closed.
+// listen serves until its listener is closed.
 func (p *fakeAppProxy) listen(addr string) {
 	listener, err := net.Listen("tcp", addr)
 	require.NoError(p.t, err)
 	p.listener, p.addr = listener, listener.Addr().String()
-	done := make(chan struct{})
-	go func() {
-		defer close(done)
+	p.running.Go(func() {
 		for {
 			conn, err := listener.Accept()
 			if err != nil {
 				return
 			}
-			go p.serve(conn)
+			p.mu.Lock()
+			p.open = append(p.open, conn)
+			p.mu.Unlock()
+			p.running.Go(func() { p.serve(conn) })
 		}
-	}()
-	p.t.Cleanup(func() { _ = listener.Close(); <-done })
+	})
 }
 
 func (p *fakeAppProxy) webTLS(authority *testAuthority, protocols []string) *tls.Config {
@@ -89,40 +108,36 @@ func (p *fakeAppProxy) webTLS(authority *testAuthority, protocols []string) *tls
 }
 
 func (p *fakeAppProxy) serve(raw net.Conn) {
-	defer raw.Close()
 	conn := tls.Server(raw, p.outer)
 	if conn.Handshake() != nil {
 		// Read on, lest a reset destroy the alert.
 		_ = raw.SetReadDeadline(time.Now().Add(time.Second))
 		_, _ = io.Copy(io.Discard, raw)
+		_ = raw.Close()
 		return
 	}
-	state := conn.ConnectionState()
-	if len(state.PeerCertificates) > 0 {
-		p.echo(conn)
+	if len(conn.ConnectionState().PeerCertificates) == 0 {
+		p.queue.put(conn)
 		return
 	}
-	queue := newConnQueue(conn.LocalAddr())
-	server := &http.Server{Handler: p.handler(queue), ErrorLog: slog.NewLogLogger(slog.DiscardHandler, slog.LevelError)}
-	go queue.put(conn)
-	_ = server.Serve(queue)
+	defer raw.Close()
+	p.echo(conn)
 }
 
-func (p *fakeAppProxy) handler(queue *connQueue) http.Handler {
+func (p *fakeAppProxy) handler() http.Handler {
 	mux := http.NewServeMux()
 	mux.HandleFunc("GET /webapi/ping", func(w http.ResponseWriter, _ *http.Request) {
 		_ = json.NewEncoder(w).Encode(webclient.PingResponse{
 			ClusterName: testClusterName, ServerVersion: "14.2.3",
 			Proxy: webclient.ProxySettings{TLSRoutingEnabled: true},
 		})
-		go func() { time.Sleep(time.Second); _ = queue.Close() }()
 	})
 	mux.HandleFunc("GET "+constants.WebAPIConnUpgrade, func(w http.ResponseWriter, r *http.Request) {
-		if p.upgrade == "refuse" {
+		switch p.upgrade {
+		case "refuse":
 			http.Error(w, "no", http.StatusNotFound)
 			return
-		}
-		if p.upgrade == "mute" {
+		case "mute":
 			<-r.Context().Done()
 			return
 		}
@@ -130,7 +145,6 @@ func (p *fakeAppProxy) handler(queue *connQueue) http.Handler {
 		if err != nil {
 			return
 		}
-		defer queue.Close()
 		defer conn.Close()
 		p.upgraded(conn, buffered.Reader, r)
 	})
@@ -319,8 +333,9 @@ func TestAppDialerBridgesARestart(t *testing.T) {
 	session := p.session(p.dialer())
 	require.NoError(t, session.dialer.Find(t.Context()))
 	require.NoError(t, p.listener.Close())
-	back := time.AfterFunc(300*time.Millisecond, func() { p.listen(p.addr) })
-	defer back.Stop()
+	back := make(chan struct{})
+	time.AfterFunc(300*time.Millisecond, func() { p.listen(p.addr); close(back) })
+	defer func() { <-back }()
 
 	conn, err := session.DialHTTP(t.Context())
 
