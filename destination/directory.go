@@ -176,9 +176,12 @@ func (d *Directory) open(how func(string, SymlinkMode) (int, error)) (*Dir, erro
 }
 
 // warn logs a fact that doesn't change by itself once.
-func (d *Directory) warn(message string, args ...any) {
-	if !d.warned[message] {
-		d.warned[message] = true
+func (d *Directory) warn(message string, args ...any) { d.warnOf("", message, args...) }
+
+// warnOf is warn, once for each thing that it's said of.
+func (d *Directory) warnOf(what, message string, args ...any) {
+	if key := message + what; !d.warned[key] {
+		d.warned[key] = true
 		d.log.Warn(message, args...)
 	}
 }
