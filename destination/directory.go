@@ -88,6 +88,9 @@ func (d *Directory) Write(ctx context.Context, set Set) (Result, error) {
 	if err := w.refuseForeign(); err != nil {
 		return Result{}, explain(err, d.opts.Path)
 	}
+	if err := w.changeReaders(); err != nil {
+		return Result{}, explain(err, d.opts.Path)
+	}
 	if err := w.secureDirectory(); err != nil {
 		return Result{}, explain(err, d.opts.Path)
 	}
@@ -95,6 +98,9 @@ func (d *Directory) Write(ctx context.Context, set Set) (Result, error) {
 		err = w.writeSet()
 	} else {
 		err = w.writeFiles(d.opts.Update == UpdateInPlace)
+	}
+	if err == nil {
+		err = w.forgetReaders()
 	}
 	if err != nil {
 		return Result{}, explain(err, d.opts.Path)
