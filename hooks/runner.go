@@ -89,6 +89,9 @@ func NewRunner(options RunnerOptions) (*Runner, error) {
 		if o.User != "" && !mayChangeUser() {
 			return nil, failure.New(failure.Configuration, "on_renewal[%d]: %s", i, userNeeds(o.User))
 		}
+		if _, err := checkPrivileged(o); err != nil {
+			return nil, failure.Wrap(failure.Configuration, err, "on_renewal[%d]: %s", i, err)
+		}
 		r.tasks = append(r.tasks, task{label: o.String(), options: o})
 	}
 	if options.Directory != "" && !filepath.IsAbs(options.Directory) {

@@ -83,12 +83,19 @@ func (r *Runner) start(ctx context.Context, t task, change Change) ([]string, er
 
 func (r *Runner) prepare(t task, change Change) (program, error) {
 	p := program{argv: t.options.Exec, ending: r.ending}
-	if t.guarded {
+	switch {
+	case t.guarded:
 		path, err := trusted(p.argv[0])
 		if err != nil {
 			return p, err
 		}
 		p.argv = []string{path}
+	default:
+		path, err := checkPrivileged(t.options)
+		if err != nil {
+			return p, err
+		}
+		p.path = path
 	}
 	home := ""
 	if t.options.User != "" {
