@@ -3,6 +3,8 @@ package hooks
 import (
 	"context"
 	"errors"
+	"fmt"
+	"hash/fnv"
 	"strings"
 	"time"
 
@@ -17,6 +19,19 @@ type task struct {
 	// guarded programs are looked at before each run: nobody else may have
 	// been able to change them.
 	guarded bool
+}
+
+// key names a task so that it's known again at the next start. The arguments are
+// part of it, in a form that shows none.
+func (t task) key() string {
+	if len(t.options.Exec) < 2 {
+		return t.label
+	}
+	sum := fnv.New64a()
+	for _, arg := range t.options.Exec {
+		_, _ = sum.Write([]byte(arg + "\x00")) // it never fails
+	}
+	return fmt.Sprintf("%s #%x", t.label, sum.Sum64())
 }
 
 // Result is what one hook came to.
