@@ -39,8 +39,9 @@ func (c *Config) Check() error {
 	c.checkTrust()
 	c.checkTimes()
 	c.checkPlaces()
-	c.nameOutputs()
+	c.nameItems()
 	c.checkOutputs()
+	c.checkServices()
 	c.checkHooks()
 	c.checkDiagnostics()
 	c.checkLogFormat()
@@ -84,6 +85,9 @@ func (c *Config) longestTTL() time.Duration {
 		if out.Common != nil {
 			longest = max(longest, out.Common.CredentialTTL)
 		}
+	}
+	for _, s := range c.Services {
+		longest = max(longest, s.Options.Common().CredentialTTL)
 	}
 	return min(longest, MaxCredentialTTL)
 }
@@ -182,6 +186,13 @@ func (c *Config) checkOutputs() {
 		if len(c.Storage.Directory.Readers) > 0 {
 			c.fail("storage.readers", "storage.readers: the storage holds the bot's own key, which nobody else may read", "remove readers")
 		}
+	}
+}
+
+// checkServices asks the rooms about the services' options.
+func (c *Config) checkServices() {
+	for _, s := range c.Services {
+		c.room(s.Path, s.Options)
 	}
 }
 

@@ -13,7 +13,13 @@ func (c *Config) checkTimes() {
 	c.checkTTL(key, c.CredentialTTL)
 	c.checkInterval("renewal_interval", key, c.RenewalInterval, c.CredentialTTL)
 	for _, out := range c.Outputs {
-		c.checkOutputTimes(out)
+		if out.Common != nil {
+			c.checkOwnTimes(out.Path, &out.Common.CredentialTTL, &out.Common.RenewalInterval)
+		}
+	}
+	for _, s := range c.Services {
+		common := s.Options.Common()
+		c.checkOwnTimes(s.Path, &common.CredentialTTL, &common.RenewalInterval)
 	}
 	session := c.Cluster.SessionTTL
 	switch {
@@ -61,22 +67,21 @@ func (c *Config) checkInterval(path, ttlPath string, interval, ttl time.Duration
 		fmt.Sprintf("a third of it, %s, leaves time for retries", show(ttl/3)))
 }
 
-func (c *Config) checkOutputTimes(out Output) {
-	if out.Common == nil {
-		return
-	}
-	ttlPath, intervalPath := joinPath(out.Path, "credential_ttl"), joinPath(out.Path, "renewal_interval")
+// checkOwnTimes checks the times of one output or service, or gives it the
+// agent's.
+func (c *Config) checkOwnTimes(path string, ownTTL, ownInterval *time.Duration) {
+	ttlPath, intervalPath := joinPath(path, "credential_ttl"), joinPath(path, "renewal_interval")
 	ttl, interval := c.given(ttlPath), c.given(intervalPath)
 	switch {
 	case ttl && interval:
-		c.checkTTL(ttlPath, out.Common.CredentialTTL)
-		c.checkInterval(intervalPath, ttlPath, out.Common.RenewalInterval, out.Common.CredentialTTL)
+		c.checkTTL(ttlPath, *ownTTL)
+		c.checkInterval(intervalPath, ttlPath, *ownInterval, *ownTTL)
 	case ttl:
-		c.fail(ttlPath, out.Path+" sets credential_ttl without renewal_interval", "set both or neither")
+		c.fail(ttlPath, path+" sets credential_ttl without renewal_interval", "set both or neither")
 	case interval:
-		c.fail(intervalPath, out.Path+" sets renewal_interval without credential_ttl", "set both or neither")
+		c.fail(intervalPath, path+" sets renewal_interval without credential_ttl", "set both or neither")
 	default:
-		out.Common.CredentialTTL, out.Common.RenewalInterval = c.CredentialTTL, c.RenewalInterval
+		*ownTTL, *ownInterval = c.CredentialTTL, c.RenewalInterval
 	}
 }
 

@@ -19,6 +19,7 @@ import (
 	"rollcall/destination"
 	"rollcall/identity"
 	"rollcall/outputs"
+	"rollcall/service"
 )
 
 // Defaults and limits of the values that belong to no single room.
@@ -56,8 +57,11 @@ type Config struct {
 	Onboarding identity.OnboardingOptions
 	// Storage is where the bot keeps its own identity: directory or memory.
 	Storage Destination
-	// Outputs are the file's outputs and then its services, in its order.
+	// Outputs are those items of the file's outputs and then of its services
+	// that write files, in its order.
 	Outputs []Output
+	// Services are the other items, in the same order.
+	Services []Service
 	// HooksDir is the hooks' directory of outputs that have none of their own;
 	// empty: none.
 	HooksDir string
@@ -107,6 +111,29 @@ type Output struct {
 	Path string
 }
 
+// Service is a thing to host that writes no files.
+type Service struct {
+	// Name is unique in the agent: [a-z0-9-], or what the user gave.
+	Name string
+	// Type is the type as the file has it.
+	Type string
+	// Options are the room's, with the common part filled in by Check.
+	Options ServiceOptions
+	// Path is the service's place in the file: services[0].
+	Path string
+}
+
+// ServiceOptions is what a room's options for a service bring.
+type ServiceOptions interface {
+	// Common is the part that every service has.
+	Common() *service.CommonOptions
+	// Subject is what the service is for, for the name of one that has none.
+	Subject() string
+	// Validate is as with outputs: one failure.FieldError, several joined ones,
+	// or nil. It may fill in the room's defaults, and touches no disk.
+	Validate() error
+}
+
 // Destination is a place for files, by its type.
 type Destination struct {
 	// Type is directory, memory or nop.
@@ -131,9 +158,9 @@ func New() *Config {
 
 // String describes the configuration in one line, without its token.
 func (c *Config) String() string {
-	return fmt.Sprintf("configuration %s: server %s, join method %s, token %s, storage %s, %d outputs",
+	return fmt.Sprintf("configuration %s: server %s, join method %s, token %s, storage %s, %d outputs, %d services",
 		orNone(c.File), orNone(c.Cluster.ProxyServer+c.Cluster.AuthServer), orNone(c.Onboarding.JoinMethod),
-		showToken(c.Onboarding.Token), c.Storage, len(c.Outputs))
+		showToken(c.Onboarding.Token), c.Storage, len(c.Outputs), len(c.Services))
 }
 
 // GoString is String, so that no verb of fmt prints the token.
@@ -152,6 +179,7 @@ func (c *Config) LogValue() slog.Value {
 		slog.String("token", showToken(c.Onboarding.Token)),
 		slog.String("storage", c.Storage.String()),
 		slog.Int("outputs", len(c.Outputs)),
+		slog.Int("services", len(c.Services)),
 	)
 }
 

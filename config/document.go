@@ -107,7 +107,7 @@ func (c *Config) adopt(doc *document) {
 	c.Cluster = doc.Cluster
 	c.Onboarding = doc.Onboarding.OnboardingOptions
 	c.Storage = doc.Storage.Destination
-	c.Outputs = append(doc.Outputs, doc.Services...)
+	c.sort(append(doc.Outputs, doc.Services...))
 	c.CredentialTTL = doc.CredentialTTL
 	if c.CredentialTTL == 0 && c.given("certificate_ttl") {
 		c.CredentialTTL = doc.CertificateTTL
@@ -120,6 +120,18 @@ func (c *Config) adopt(doc *document) {
 	c.Oneshot, c.Debug, c.FIPS = doc.Oneshot, doc.Debug, doc.FIPS
 	c.DiagAddr, c.LogFormat = doc.DiagAddr, doc.LogFormat
 	c.HooksDir = doc.HooksDir
+}
+
+// sort tells the items that write files from those that don't.
+func (c *Config) sort(items []Output) {
+	for _, item := range items {
+		options, ok := item.Options.(ServiceOptions)
+		if !ok {
+			c.Outputs = append(c.Outputs, item)
+			continue
+		}
+		c.Services = append(c.Services, Service{Type: item.Type, Options: options, Path: item.Path})
+	}
 }
 
 // rootNode parses the text into one mapping.

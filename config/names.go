@@ -11,37 +11,59 @@ import (
 // maxName keeps names fit for a URL's path and a metric's label.
 const maxName = 100
 
-// nameOutputs gives every output a name of its own: the user's, or one made of
-// the type and what the output is for. A name depends only on the outputs
+// named is an output or a service whose name is settled.
+type named struct {
+	path string
+	// name is both the item's and its options'.
+	name, common *string
+	otherwise    string
+}
+
+// nameItems gives every output and service a name of its own: the user's, or
+// one made of the type and what it is for. A name depends only on the items
 // before it, so that adding one at the end renames none.
-func (c *Config) nameOutputs() {
+func (c *Config) nameItems() {
+	items := c.namedItems()
 	taken := ownNames()
-	for i := range c.Outputs {
-		out := &c.Outputs[i]
-		if out.Common == nil || out.Common.Name == "" {
+	for _, item := range items {
+		if *item.common == "" {
 			continue
 		}
-		out.Name = out.Common.Name
-		path := joinPath(out.Path, "name")
-		if !validName(out.Name) {
-			c.fail(path, fmt.Sprintf("%s is %q, and may only have a-z, 0-9, - and _", path, short(out.Name)), suggestName(out.Name))
+		*item.name = *item.common
+		path := joinPath(item.path, "name")
+		if !validName(*item.name) {
+			c.fail(path, fmt.Sprintf("%s is %q, and may only have a-z, 0-9, - and _", path, short(*item.name)), suggestName(*item.name))
 		}
-		if other, twice := taken[out.Name]; twice {
-			c.fail(path, fmt.Sprintf("%s is %q, and so is the name of %s", path, short(out.Name), other), "names must differ, from those too that the agent uses itself")
+		if other, twice := taken[*item.name]; twice {
+			c.fail(path, fmt.Sprintf("%s is %q, and so is the name of %s", path, short(*item.name), other), "names must differ, from those too that the agent uses itself")
 			continue
 		}
-		taken[out.Name] = out.Path
+		taken[*item.name] = item.path
 	}
 	next := map[string]int{}
-	for i := range c.Outputs {
-		out := &c.Outputs[i]
-		if out.Common == nil || out.Name != "" {
+	for _, item := range items {
+		if *item.name != "" {
 			continue
 		}
-		out.Name = unique(defaultName(*out), taken, next)
-		out.Common.Name = out.Name
-		taken[out.Name] = out.Path
+		*item.name = unique(item.otherwise, taken, next)
+		*item.common = *item.name
+		taken[*item.name] = item.path
 	}
+}
+
+// namedItems are all outputs and services that could be decoded.
+func (c *Config) namedItems() []named {
+	var items []named
+	for i := range c.Outputs {
+		if out := &c.Outputs[i]; out.Common != nil {
+			items = append(items, named{out.Path, &out.Name, &out.Common.Name, defaultName(*out)})
+		}
+	}
+	for i := range c.Services {
+		s := &c.Services[i]
+		items = append(items, named{s.Path, &s.Name, &s.Options.Common().Name, slug(s.Type + "-" + s.Options.Subject())})
+	}
+	return items
 }
 
 // ownNames are the services that the agent hosts for itself, whose state stands

@@ -143,6 +143,7 @@ func (c *Config) applyDestination(o Overrides) {
 	c.forget("services")
 	c.override(o, path)
 	options := new(outputs.IdentityOptions)
+	c.Services = nil
 	c.Outputs = []Output{{
 		Type: outputs.TypeIdentity, Options: options, Common: &options.CommonOptions,
 		Destination: directoryPlace(o.DestinationDir), Path: "outputs[0]",

@@ -75,11 +75,16 @@ Rules that hold everywhere:
 	b.section("onboarding.kubernetes", "onboarding.kubernetes", fieldsOf(reflect.TypeFor[onboarding]())["kubernetes"].Type)
 	b.say("\n## storage\n\nA destination of type %s or %s (below). In memory, the bot joins anew at every start. No output may write into the storage directory, above it or below it.\n",
 		tick(destination.TypeDirectory), tick(destination.TypeMemory))
-	b.say("\n## outputs and services\n\nBoth lists hold items of these types, and count as one list. Each has a %s and a %s. Names are made of the type and what the output is for, unless given, and are the same at every start.\n",
+	b.say("\n## outputs and services\n\nBoth lists hold items of these types, and count as one list. Each has a %s; those that write files have a %s too. Names are made of the type and what the output is for, unless given, and are the same at every start.\n",
 		tick("type"), tick("destination"))
 	for _, k := range outputKinds() {
-		if !k.unbuilt {
+		if !k.unbuilt && !k.service {
 			b.section("Output type "+k.name, "outputs", reflect.TypeOf(k.options()).Elem())
+		}
+	}
+	for _, k := range outputKinds() {
+		if !k.unbuilt && k.service {
+			b.section("Service type "+k.name, "services", reflect.TypeOf(k.options()).Elem())
 		}
 	}
 	b.section("Items of on_renewal", "outputs.on_renewal", reflect.TypeFor[hooks.Options]())
@@ -216,6 +221,8 @@ func defaultTexts(t *testing.T) map[string]string {
 		"outputs.credential_ttl":     "the agent's",
 		"outputs.renewal_interval":   "the agent's",
 		"outputs.hooks_dir":          "the agent's",
+		"services.credential_ttl":    "the agent's",
+		"services.renewal_interval":  "the agent's",
 		"outputs.on_renewal.timeout": tick(show(hooks.DefaultTimeout)),
 		"destination.path":           "required",
 		"destination.symlinks":       tick(string(directory.Symlinks)),

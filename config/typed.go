@@ -27,6 +27,12 @@ func (d *decoder) output(n *yaml.Node, path string, v reflect.Value) {
 		return
 	}
 	options := reflect.ValueOf(k.options())
+	if k.service {
+		d.structure(n, path, options.Elem(), "type")
+		out.Options = options.Interface()
+		v.Set(reflect.ValueOf(out))
+		return
+	}
 	d.structure(n, path, options.Elem(), "type", "destination")
 	for _, p := range pairs {
 		if p.key == "destination" {

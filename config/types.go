@@ -13,12 +13,15 @@ type kind struct {
 	// options returns a pointer to fresh options to decode into; nil for a
 	// type that has none, or whose keys aren't known yet.
 	options func() any
+	// service says that it's no output: it writes no files, has no destination,
+	// and its options are ServiceOptions.
+	service bool
 	// unbuilt types are recognised and then refused by name.
 	unbuilt bool
 }
 
 // outputKinds are the types of outputs and services, one line a type. A new
-// one needs its options in package outputs and its line here.
+// one needs its options in its room and its line here.
 func outputKinds() []kind {
 	return []kind{
 		{name: outputs.TypeApplication, options: func() any { return new(outputs.ApplicationOptions) }},

@@ -5,12 +5,14 @@ import (
 	"errors"
 	"log/slog"
 	"math/rand/v2"
+	"net"
 	"os/signal"
 	"path/filepath"
 	"sync"
 	"time"
 
 	"github.com/gravitational/trace"
+	"github.com/prometheus/client_golang/prometheus"
 
 	"rollcall/cluster"
 	"rollcall/config"
@@ -38,6 +40,10 @@ type agent struct {
 	store    identity.Store
 	notifier *systemd.Notifier
 	outputs  []output
+	// passed are the sockets that systemd passed and nobody has taken yet.
+	passed map[string]net.Listener
+	// collectors are the services' own metrics.
+	collectors []prometheus.Collector
 	// hookMetrics and hookUnits are shared by the hooks of all outputs.
 	hookMetrics *hooks.Metrics
 	hookUnits   *hooks.Units
@@ -113,6 +119,16 @@ func (a *agent) build(env environment) error {
 	}
 	if a.cfg.Oneshot {
 		return nil
+	}
+	passed, err := systemd.Listeners(env.Getenv)
+	if err != nil {
+		return trace.Wrap(err)
+	}
+	a.passed = passed
+	for _, s := range a.cfg.Services {
+		if err := a.addService(s, env); err != nil {
+			return trace.Wrap(err, "service %s", s.Name)
+		}
 	}
 	return trace.Wrap(a.addBackground(env))
 }

@@ -13,7 +13,6 @@ import (
 	"rollcall/diagnostics"
 	"rollcall/internal/version"
 	"rollcall/service"
-	"rollcall/systemd"
 )
 
 const (
@@ -29,22 +28,15 @@ const (
 // addListeners binds what answers questions: diag_addr, or the socket that
 // systemd passes in its place, and the socket for `rollcall status`.
 func (a *agent) addListeners(env environment) error {
-	passed, err := systemd.Listeners(env.Getenv)
-	if err != nil {
-		return trace.Wrap(err)
-	}
-	for name, listener := range passed {
-		if name != diagSocket {
-			a.log.Warn("systemd passes a socket that nothing here listens on; it's closed.", "name", name, "known", diagSocket)
-			_ = listener.Close()
-		}
-	}
+	diag := a.takeSocket(diagSocket)
+	a.closeUnknownSockets()
 	build := version.Read()
 	registry := diagnostics.NewRegistry(a.board, diagnostics.Build{Version: build.Version, Commit: build.Commit, GoVersion: build.Go})
 	registry.MustRegister(a.hookMetrics)
+	registry.MustRegister(a.collectors...)
 	options := diagnostics.ServerOptions{
 		Addr:     a.cfg.DiagAddr,
-		Listener: passed[diagSocket],
+		Listener: diag,
 		Board:    a.board,
 		Registry: registry,
 		Log:      a.log,
@@ -61,6 +53,23 @@ func (a *agent) addListeners(env environment) error {
 	}
 	options.Name, options.Addr = "status", ""
 	return trace.Wrap(a.serve(options))
+}
+
+// takeSocket returns the socket of that FileDescriptorName= that systemd passed,
+// or nil. It's the caller's from then on.
+func (a *agent) takeSocket(name string) net.Listener {
+	listener := a.passed[name]
+	delete(a.passed, name)
+	return listener
+}
+
+// closeUnknownSockets closes what nobody has taken.
+func (a *agent) closeUnknownSockets() {
+	for name, listener := range a.passed {
+		a.log.Warn("systemd passes a socket that nothing here listens on; it's closed. FileDescriptorName= must be diag, or the name of a service that listens.", "name", name)
+		_ = listener.Close()
+	}
+	a.passed = nil
 }
 
 // serve hosts a diagnostics server that is bound already. An address that is

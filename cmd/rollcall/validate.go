@@ -58,18 +58,27 @@ func validateText(env environment, path string) error {
 	case err != nil:
 		return err
 	}
-	fmt.Fprintf(env.Stdout, "%s is valid: %s, storage %s\n", path, countOutputs(len(cfg.Outputs)), cfg.Storage)
+	fmt.Fprintf(env.Stdout, "%s is valid: %s, storage %s\n", path, countItems(cfg), cfg.Storage)
 	for _, note := range cfg.Notes() {
 		fmt.Fprintf(env.Stdout, "note: %s\n", note)
 	}
 	return nil
 }
 
-func countOutputs(n int) string {
-	if n == 1 {
-		return "1 output"
+// countItems counts the outputs and, where there are any, the services.
+func countItems(cfg *config.Config) string {
+	text := count(len(cfg.Outputs), "output")
+	if len(cfg.Services) > 0 {
+		text += ", " + count(len(cfg.Services), "service")
 	}
-	return fmt.Sprintf("%d outputs", n)
+	return text
+}
+
+func count(n int, noun string) string {
+	if n == 1 {
+		return "1 " + noun
+	}
+	return fmt.Sprintf("%d %ss", n, noun)
 }
 
 // verdict is what validate prints as JSON; its names don't change.
@@ -77,15 +86,22 @@ type verdict struct {
 	File    string          `json:"file"`
 	Valid   bool            `json:"valid"`
 	Outputs []verdictOutput `json:"outputs,omitempty"`
-	Storage string          `json:"storage,omitempty"`
-	Notes   []config.Note   `json:"notes,omitempty"`
-	Errors  []*config.Error `json:"errors,omitempty"`
+	// Services are what writes no files.
+	Services []verdictService `json:"services,omitempty"`
+	Storage  string           `json:"storage,omitempty"`
+	Notes    []config.Note    `json:"notes,omitempty"`
+	Errors   []*config.Error  `json:"errors,omitempty"`
 }
 
 type verdictOutput struct {
 	Name        string `json:"name"`
 	Type        string `json:"type"`
 	Destination string `json:"destination"`
+}
+
+type verdictService struct {
+	Name string `json:"name"`
+	Type string `json:"type"`
 }
 
 func validateJSON(env environment, path string) error {
@@ -97,6 +113,9 @@ func validateJSON(env environment, path string) error {
 		v.Storage, v.Notes = cfg.Storage.String(), cfg.Notes()
 		for _, out := range cfg.Outputs {
 			v.Outputs = append(v.Outputs, verdictOutput{out.Name, out.Type, out.Destination.String()})
+		}
+		for _, s := range cfg.Services {
+			v.Services = append(v.Services, verdictService{s.Name, s.Type})
 		}
 	}
 	encoder := json.NewEncoder(env.Stdout)
