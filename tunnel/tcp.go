@@ -52,11 +52,9 @@ func (s *streamer) serve(ctx context.Context, c *client) {
 	case cluster.CertificateRefused(err):
 		s.keeper.suspect("the proxy refused the certificate", true)
 	case c.received.Load() > 0:
-		s.keeper.judged(true)
+		s.keeper.helped()
 	case farFirst && time.Since(began) < tooShort:
-		if _, asked := s.keeper.suspect("the application's side ended a connection at once", false); asked {
-			s.keeper.judged(false) // until one comes through
-		}
+		s.keeper.suspect("the application's side ended a connection at once", false)
 	}
 	if s.access {
 		s.logConnection(c, began)
