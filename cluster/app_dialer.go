@@ -119,8 +119,9 @@ func (s *AppSession) PublicHost() string {
 	return net.JoinHostPort(host, port)
 }
 
-// DialHTTP opens a connection for HTTP/1.1 requests to the application. While
-// the proxy refuses or cuts connections it tries again for some seconds.
+// DialHTTP opens a connection for HTTP/1.1 requests to the application. HTTP/2
+// isn't asked for: Teleport 14's proxy doesn't offer it for applications, and a
+// WebSocket couldn't use it. While the proxy refuses or cuts connections it tries again for some seconds.
 func (s *AppSession) DialHTTP(ctx context.Context) (net.Conn, error) {
 	return s.dial(ctx, alpnHTTP)
 }
