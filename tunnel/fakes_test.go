@@ -193,6 +193,11 @@ func ask(t *testing.T, request *http.Request) answered {
 	t.Helper()
 	transport := &http.Transport{DisableKeepAlives: true}
 	defer transport.CloseIdleConnections()
+	return askWith(t, transport, request)
+}
+
+func askWith(t *testing.T, transport http.RoundTripper, request *http.Request) answered {
+	t.Helper()
 	resp, err := transport.RoundTrip(request)
 	require.NoError(t, err)
 	defer resp.Body.Close()
