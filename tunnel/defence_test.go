@@ -263,7 +263,7 @@ func TestRunWaitsForHandlers(t *testing.T) {
 	go handler.ServeHTTP(nil, nil)
 	<-started
 	require.False(t, h.wait(10*time.Millisecond))
-	require.Panics(t, func() { handler.ServeHTTP(nil, nil) }, "one more has begun")
+	handler.ServeHTTP(nil, nil) // one more doesn't begin, which would close started twice
 	close(release)
 	eventually(t, "it has ended", func() bool { return h.wait(0) })
 }

@@ -19,7 +19,7 @@ type handlers struct {
 func (h *handlers) counted(next http.Handler) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		if !h.begin() {
-			panic(http.ErrAbortHandler) // its connection was closed
+			return // its connection is closed, and nobody hears an answer
 		}
 		defer h.end()
 		next.ServeHTTP(w, r)
