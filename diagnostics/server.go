@@ -37,6 +37,10 @@ type ServerOptions struct {
 	// Pprof adds /debug/pprof/. It shows memory contents to whoever can
 	// connect, so it's only for debugging.
 	Pprof bool
+	// More are further questions that are answered, by their patterns as
+	// http.ServeMux has them. What changes anything belongs only on a socket
+	// that others can't use (ListenLocal).
+	More map[string]http.Handler
 }
 
 // Server answers /livez, /readyz, /metrics and /status. It satisfies

@@ -38,6 +38,8 @@ type options struct {
 	sync string
 	// severity is the lowest level that the cluster logs to standard error.
 	severity string
+	// apps says whether the cluster has an Application Service.
+	apps bool
 	// leash ends the process when standard input does, and then removes this
 	// directory: a harness that vanishes leaves nothing behind.
 	leash string
@@ -88,6 +90,7 @@ func parse(args []string, stderr io.Writer) (options, error) {
 	flags.DurationVar(&opts.poll, "poll", 50*time.Millisecond, "how often the backend looks for changes")
 	flags.StringVar(&opts.sync, "sync", "OFF", "sqlite's synchronous pragma")
 	flags.StringVar(&opts.severity, "log", "INFO", "log severity: DEBUG, INFO, WARN or ERROR")
+	flags.BoolVar(&opts.apps, "apps", true, "have an Application Service, which takes up every dynamic application")
 	flags.StringVar(&opts.leash, "leash", "", "stop when standard input ends, and remove this directory then")
 	if err := flags.Parse(args); err != nil {
 		return opts, err
