@@ -115,6 +115,9 @@ type intent struct {
 	kind string
 	// labels are those that the roles must match; nil: they aren't asked for.
 	labels map[string]string
+	// lookup says that what is hidden by labels counts as not there: lists
+	// leave it out too.
+	lookup bool
 }
 
 // do makes one call. A context whose deadline has passed isn't even begun with:

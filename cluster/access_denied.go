@@ -46,6 +46,9 @@ func explain(what intent, roles []string, err error) error {
 	}
 	field := labelsField(what.kind)
 	if field != "" && strings.Contains(text, "access to ") && strings.Contains(text, " denied") {
+		if what.lookup {
+			return failure.Wrap(failure.NotFound, err, "%s: there's none that the identity may see (%s)", what.op, field)
+		}
 		return failure.Wrap(failure.Refused, err,
 			"%s: %s to match the resource's labels%s in spec.allow.%s (or one of spec.deny matches them)",
 			what.op, lacking(roles), labelText(what.labels), field)

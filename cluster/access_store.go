@@ -96,9 +96,11 @@ func (s *Store[R]) List(ctx context.Context) (all []R, err error) {
 }
 
 // Find returns the resources of a name. There can be more than one of Windows
-// desktops only; none is failure.NotFound.
+// desktops only; none, or none that the identity may see, is failure.NotFound.
 func (s *Store[R]) Find(ctx context.Context, name string) (all []R, err error) {
-	err = s.access.do(ctx, s.intent("reading", name, nil), func(ctx context.Context, conn *lent) (err error) {
+	what := s.intent("reading", name, nil)
+	what.lookup = true
+	err = s.access.do(ctx, what, func(ctx context.Context, conn *lent) (err error) {
 		all, err = s.calls.find(conn.Client, ctx, name)
 		return err
 	})
