@@ -8,6 +8,8 @@ import (
 	"time"
 
 	"gopkg.in/yaml.v3"
+
+	"rollcall/discovery/settings"
 )
 
 // maxNodes bounds what aliases may blow a file up to.
@@ -63,6 +65,8 @@ func (d *decoder) special(t reflect.Type) func(*yaml.Node, string, reflect.Value
 		return d.destination
 	case reflect.TypeFor[storage]():
 		return d.storage
+	case reflect.TypeFor[settings.Source]():
+		return d.source
 	default:
 		return nil
 	}

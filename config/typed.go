@@ -8,6 +8,9 @@ import (
 	"gopkg.in/yaml.v3"
 
 	"rollcall/destination"
+	"rollcall/discovery/settings"
+	"rollcall/discovery/source/docker"
+	"rollcall/discovery/source/file"
 	"rollcall/outputs"
 )
 
@@ -77,6 +80,24 @@ func (d *decoder) storage(n *yaml.Node, path string, v reflect.Value) {
 	if kind := v.Field(0).Interface().(Destination).Type; kind == destination.TypeNop {
 		d.fail(n, joinPath(path, "type"), "storage can't be of type nop, which keeps nothing", "use directory or memory")
 	}
+}
+
+// source decodes the source of a discovery service by its type.
+func (d *decoder) source(n *yaml.Node, path string, v reflect.Value) {
+	_, k, ok := d.typed(n, path, "source", sourceKinds())
+	if !ok {
+		return
+	}
+	out := settings.Source{Type: k.name}
+	options := k.options()
+	d.structure(n, path, reflect.ValueOf(options).Elem(), "type")
+	switch options := options.(type) {
+	case *docker.Options:
+		out.Docker = options
+	case *file.Options:
+		out.File = options
+	}
+	v.Set(reflect.ValueOf(out))
 }
 
 // typed finds out which of the kinds a mapping is, and reports a missing, an

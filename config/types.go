@@ -4,6 +4,9 @@ import (
 	"slices"
 
 	"rollcall/destination"
+	"rollcall/discovery/settings"
+	"rollcall/discovery/source/docker"
+	"rollcall/discovery/source/file"
 	"rollcall/outputs"
 )
 
@@ -26,13 +29,13 @@ func outputKinds() []kind {
 	return []kind{
 		{name: outputs.TypeApplication, options: func() any { return new(outputs.ApplicationOptions) }},
 		{name: outputs.TypeIdentity, options: func() any { return new(outputs.IdentityOptions) }},
+		{name: settings.Type, options: func() any { return new(settings.Options) }, service: true},
 		{name: outputs.TypeDatabase, options: func() any { return new(databaseOptions) }, unbuilt: true},
 		{name: outputs.TypeKubernetes, options: func() any { return new(kubernetesOptions) }, unbuilt: true},
 		{name: outputs.TypeSSHHost, options: func() any { return new(sshHostOptions) }, unbuilt: true},
 		{name: "application-proxy", unbuilt: true},
 		{name: "application-tunnel", unbuilt: true},
 		{name: "database-tunnel", unbuilt: true},
-		{name: "discovery", unbuilt: true},
 		{name: "example", unbuilt: true},
 		{name: "kubernetes/argo-cd", unbuilt: true},
 		{name: "kubernetes/v2", unbuilt: true},
@@ -55,6 +58,14 @@ func destinationKinds() []kind {
 		{name: destination.TypeMemory},
 		{name: destination.TypeNop},
 		{name: destination.TypeKubernetesSecret, options: func() any { return new(kubernetesSecretOptions) }, unbuilt: true},
+	}
+}
+
+// sourceKinds are the types of sources of a discovery service.
+func sourceKinds() []kind {
+	return []kind{
+		{name: docker.Type, options: func() any { return new(docker.Options) }},
+		{name: file.Type, options: func() any { return new(file.Options) }},
 	}
 }
 

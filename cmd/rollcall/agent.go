@@ -18,6 +18,7 @@ import (
 	"rollcall/config"
 	"rollcall/destination"
 	"rollcall/diagnostics"
+	"rollcall/discovery"
 	"rollcall/failure"
 	"rollcall/hooks"
 	"rollcall/identity"
@@ -44,6 +45,10 @@ type agent struct {
 	passed map[string]net.Listener
 	// collectors are the services' own metrics.
 	collectors []prometheus.Collector
+	// discoveries are the discovery services by name, and discoveryMetrics
+	// what they share.
+	discoveries      map[string]*discoveryRunner
+	discoveryMetrics *discovery.Metrics
 	// hookMetrics and hookUnits are shared by the hooks of all outputs.
 	hookMetrics *hooks.Metrics
 	hookUnits   *hooks.Units
@@ -86,6 +91,8 @@ func newAgent(cfg *config.Config, log *slog.Logger, env environment) (*agent, er
 		board:    diagnostics.NewBoard(time.Now),
 		notifier: systemd.NewNotifier(env.Getenv, log),
 		began:    time.Now(),
+
+		discoveries: map[string]*discoveryRunner{},
 
 		hookMetrics: hooks.NewMetrics(),
 		hookUnits:   hooks.NewUnits(),
@@ -185,6 +192,9 @@ func (a *agent) buildKeeper(env environment) error {
 // answered.
 func (a *agent) retryOutputs() {
 	for _, r := range a.outputs {
+		r.RetryNow("the cluster answers again")
+	}
+	for _, r := range a.discoveries {
 		r.RetryNow("the cluster answers again")
 	}
 }
