@@ -7,6 +7,7 @@ import (
 
 	"github.com/gravitational/trace"
 
+	"rollcall/diagnostics"
 	"rollcall/discovery/plan"
 	"rollcall/discovery/resource"
 	"rollcall/failure"
@@ -113,6 +114,7 @@ func (r *Reconciler) plan(ctx context.Context) (plan.Plan, error) {
 	began := time.Now()
 	in := r.input(began)
 	p := plan.Make(in)
+	r.settle(ctx, p, began)
 	approved, err := r.history.approve(p, r.log)
 	if err != nil {
 		return p, trace.Wrap(err)
@@ -120,14 +122,21 @@ func (r *Reconciler) plan(ctx context.Context) (plan.Plan, error) {
 	if approved {
 		in.History = r.history.History
 		p = plan.Make(in)
+		r.settle(ctx, p, began)
 	}
 	r.absences = p.Absences
-	if err := r.history.settle(p, began); err != nil {
-		r.log.WarnContext(ctx, "The state of the deletion budget can't be written.", "err", err)
-	}
 	r.items.prune(&p)
 	r.opts.Metrics.planned(r.opts.Name, p, time.Since(began))
 	return p, nil
+}
+
+// settle writes down what the plan says of the alarm. If it can't be written,
+// the plan stands all the same: what it freezes is frozen, and it deletes
+// nothing that can't be written down.
+func (r *Reconciler) settle(ctx context.Context, p plan.Plan, now time.Time) {
+	if err := r.history.settle(p, now); err != nil {
+		r.log.WarnContext(ctx, "The state of the deletion budget can't be written.", diagnostics.KeyErr, err)
+	}
 }
 
 // refreshes plans only what keeps leased resources alive while the source can't

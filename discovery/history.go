@@ -87,6 +87,13 @@ func (h *history) settle(p plan.Plan, now time.Time) error {
 	if next.Frozen.Equal(h.Frozen) && len(next.Acknowledged) == len(h.Acknowledged) {
 		return nil
 	}
+	if h.Frozen.IsZero() && h.store != nil {
+		// Whoever approved something before there was an alarm can't have meant
+		// this one.
+		if _, err := h.store.TakeApprovals(); err != nil {
+			return trace.Wrap(err)
+		}
+	}
 	return h.save(next)
 }
 

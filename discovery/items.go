@@ -28,6 +28,8 @@ type items struct {
 
 func (s *items) forget() { s.byKey = nil }
 
+func (s *items) any() bool { return len(s.byKey) > 0 }
+
 // forgive lets what was refused be tried again.
 func (s *items) forgive() {
 	for _, it := range s.byKey {

@@ -126,6 +126,7 @@ func (r *Reconciler) loop(ctx context.Context, until func() time.Time) {
 	// The first look waits for the subscription's own hint, so that nothing
 	// that happens between the two is missed.
 	r.schedule.full = time.Now().Add(firstRead).Round(0)
+	r.schedule.part = time.Time{}
 	r.schedule.failures = 0
 	for ctx.Err() == nil {
 		look, ok := r.wait(ctx)
@@ -150,7 +151,7 @@ func (r *Reconciler) wait(ctx context.Context) (look, bool) {
 	case reason := <-r.wakers.full:
 		return look{full: true, reason: reason}, true
 	case reason := <-r.wakers.retry:
-		return look{full: true, reason: reason}, r.schedule.failures > 0
+		return look{full: true, reason: reason}, r.schedule.failures > 0 || r.items.any()
 	case <-r.wakers.hint:
 		if r.schedule.failures > 0 && !r.schedule.source {
 			return look{}, false // it's Teleport that failed, and the retry reads everything
