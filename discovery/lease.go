@@ -18,7 +18,8 @@ type Lease interface {
 	// While it's held, work runs; its context ends when the lease is lost, and
 	// it runs again each time that the lease was got anew. until tells up to
 	// when the lease is held for certain (zero: for ever); no write may be
-	// under way after that. An error of work ends Hold.
+	// under way after that. If work returns by itself, Hold returns what it
+	// returned.
 	Hold(ctx context.Context, work func(ctx context.Context, until func() time.Time) error) error
 }
 
@@ -77,7 +78,7 @@ func (l *SemaphoreLease) Hold(ctx context.Context, work func(ctx context.Context
 		}
 		waiting = false
 		l.log.InfoContext(ctx, "The lease is ours.", "ttl", l.ttl)
-		if err := l.held(ctx, until, work); err != nil {
+		if finished, err := l.held(ctx, until, work); finished {
 			return trace.Wrap(err)
 		}
 	}
@@ -98,8 +99,9 @@ func (l *SemaphoreLease) take(ctx context.Context, ask func(context.Context, tim
 	return asked.Add(life), nil
 }
 
-// held runs work until it ends or the lease does.
-func (l *SemaphoreLease) held(ctx context.Context, first time.Time, work func(ctx context.Context, until func() time.Time) error) error {
+// held runs work until it ends by itself, which is what finished says, or the
+// lease does.
+func (l *SemaphoreLease) held(ctx context.Context, first time.Time, work func(ctx context.Context, until func() time.Time) error) (finished bool, err error) {
 	var until atomic.Pointer[time.Time]
 	until.Store(&first)
 	working, lose := context.WithCancelCause(ctx)
@@ -113,18 +115,10 @@ func (l *SemaphoreLease) held(ctx context.Context, first time.Time, work func(ct
 		select {
 		case err := <-done:
 			l.release(ctx)
-			return trace.Wrap(err)
+			return true, trace.Wrap(err)
 		case <-timer.C:
 		}
-		next, err := l.take(working, l.semaphore.Extend)
-		switch {
-		case err == nil:
-			until.Store(&next)
-			timer.Reset(l.ttl / 3)
-			continue
-		case ctx.Err() == nil && !gone(err) && !expired(time.Now(), *until.Load()):
-			// Nobody answered: it's still ours until it ends, so try again.
-			timer.Reset(min(l.ttl/12, max(0, time.Until(*until.Load()))))
+		if err = l.extend(working, &until, timer); err == nil {
 			continue
 		}
 		if ctx.Err() == nil {
@@ -133,11 +127,27 @@ func (l *SemaphoreLease) held(ctx context.Context, first time.Time, work func(ct
 		lose(errLost)
 		err = <-done
 		l.release(ctx)
-		if ctx.Err() == nil && errors.Is(err, context.Canceled) {
-			return nil
-		}
+		return ctx.Err() != nil, trace.Wrap(err)
+	}
+}
+
+// extend keeps the lease and sets when to do that next. An error means that
+// it's lost; that nobody answered isn't one until the lease has ended.
+func (l *SemaphoreLease) extend(ctx context.Context, until *atomic.Pointer[time.Time], timer *time.Timer) error {
+	end := *until.Load()
+	bounded, cancel := context.WithDeadline(ctx, end)
+	defer cancel()
+	next, err := l.take(bounded, l.semaphore.Extend)
+	if err == nil {
+		until.Store(&next)
+		timer.Reset(l.ttl / 3)
+		return nil
+	}
+	if ctx.Err() != nil || gone(err) || expired(time.Now(), end) {
 		return trace.Wrap(err)
 	}
+	timer.Reset(max(0, min(l.ttl/12, time.Until(end))))
+	return nil
 }
 
 // release gives the semaphore back, so that the next one needn't wait for its
