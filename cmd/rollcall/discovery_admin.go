@@ -8,7 +8,7 @@ import (
 
 func newDiscoveryAdoptCommand(env environment, g *globals) *cobra.Command {
 	c := &discoveryCommand{env: env, global: g}
-	var identity string
+	var identity, from string
 	var yes bool
 	cmd := &cobra.Command{
 		Use:   "adopt KIND/NAME",
@@ -45,12 +45,13 @@ it the change is printed for an administrator to make.
 				return &usageError{fmt.Errorf("--yes needs --identity: the service's own role can't touch what isn't its own")}
 			}
 			c.identity = identity
-			return c.run(cmd, question{Verb: verbAdopt, Kind: key.Kind, Name: key.Name, Write: yes})
+			return c.run(cmd, question{Verb: verbAdopt, Kind: key.Kind, Name: key.Name, From: from, Write: yes})
 		},
 	}
 	c.flags(cmd)
 	c.formatFlag(cmd)
 	cmd.Flags().StringVar(&identity, "identity", "", "work as the identity in this `file`, an administrator's")
+	cmd.Flags().StringVar(&from, "from", "", "the `owner` (label rollcall/owner) that gives it up: another agent, which is gone for good")
 	cmd.Flags().BoolVar(&yes, "yes", false, "do it; else it's only shown")
 	return cmd
 }

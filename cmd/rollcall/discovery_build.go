@@ -30,7 +30,7 @@ const (
 	hosted discoveryUse = iota
 	// standingIn: a command answers, and holds the agent's storage.
 	standingIn
-	// looking: it answers one question, and keeps nothing.
+	// looking: it answers one question, and writes nothing of its own.
 	looking
 )
 
@@ -40,9 +40,12 @@ type discoveryService struct {
 	source  discovery.Source
 	options *settings.Options
 	owner   string
-	// acknowledge keeps an approval where the service will find it.
-	acknowledge func(hash string) error
-	closers     []func()
+	// administrator says that the registries are those of one.
+	administrator bool
+	// approve keeps an approval where the running service will find it; nil:
+	// nowhere.
+	approve func(hash string) error
+	closers []func()
 }
 
 func (s *discoveryService) close() {
@@ -111,7 +114,7 @@ func (a *agent) assemble(s *discoveryService, access *cluster.Access, env enviro
 		Log:         a.log,
 		Random:      rand.Float64,
 	}
-	if o.Owner != "" {
+	if o.Owner != "" && use != looking {
 		semaphore := access.Semaphore(semaphoreName(o.Owner, o.Name), a.holder())
 		made.Lease = discovery.NewSemaphoreLease(semaphore, o.HATTL, a.log, rand.Float64)
 	}
@@ -119,10 +122,8 @@ func (a *agent) assemble(s *discoveryService, access *cluster.Access, env enviro
 		made.Reporter = a.board.Reporter(o.Name, settings.Type)
 		made.Metrics = a.discoveryMetrics
 	}
-	if use != looking {
-		if err := a.keepState(s, &made); err != nil {
-			return trace.Wrap(err)
-		}
+	if err := a.keepState(s, &made); err != nil {
+		return trace.Wrap(err)
 	}
 	s.Reconciler, err = discovery.New(made)
 	return trace.Wrap(err)
@@ -140,9 +141,7 @@ func (a *agent) keepState(s *discoveryService, made *discovery.Options) error {
 	}
 	s.closers = append(s.closers, func() { _ = state.Close() })
 	made.Store = state
-	s.acknowledge = func(hash string) error {
-		return discovery.Acknowledge(place.Path, place.Symlinks, s.options.Name, hash)
-	}
+	s.approve = state.Approve
 	return nil
 }
 

@@ -2,15 +2,12 @@ package main
 
 import (
 	"bytes"
-	"context"
 	"encoding/json"
 	"strings"
 	"time"
 
 	"github.com/gravitational/trace"
 
-	"rollcall/discovery"
-	"rollcall/discovery/plan"
 	"rollcall/discovery/resource"
 	"rollcall/failure"
 )
@@ -42,6 +39,10 @@ type question struct {
 	// Kind and Name are what to adopt.
 	Kind resource.Kind `json:"kind,omitempty"`
 	Name string        `json:"name,omitempty"`
+	// From is the owner that gives the resource up.
+	From string `json:"from,omitempty"`
+	// Bot is the bot's name where it hasn't joined yet.
+	Bot string `json:"bot,omitempty"`
 	// Acknowledge is the hash of the deletions that are meant.
 	Acknowledge string `json:"acknowledge,omitempty"`
 	// Write says that something is to be done.
@@ -70,40 +71,6 @@ func (q question) looksOnly() bool {
 		return !q.Write
 	default:
 		return false
-	}
-}
-
-// reconciler is a discovery service as the commands use it; *discovery.Reconciler
-// is one.
-type reconciler interface {
-	Plan(ctx context.Context) (plan.Plan, error)
-	Apply(ctx context.Context) (discovery.Result, error)
-	Explain(ctx context.Context, workload string) (discovery.Explanation, error)
-	Adopt(ctx context.Context, key resource.Key, write bool) (plan.Action, error)
-	Purge(ctx context.Context, write bool) (plan.Plan, discovery.Result, error)
-}
-
-// answer asks one service.
-func (s *discoveryService) answer(ctx context.Context, q question) (*reply, error) {
-	switch q.Verb {
-	case verbPlan:
-		p, err := s.Plan(ctx)
-		if err != nil {
-			return nil, trace.Wrap(err)
-		}
-		return newReply(p, p.ExitCode(), func(w *page) { w.plan(p) }, q)
-	case verbApply:
-		return s.apply(ctx, q)
-	case verbExplain:
-		return s.explain(ctx, q)
-	case verbAdopt:
-		return s.adopt(ctx, q)
-	case verbPurge:
-		return s.purge(ctx, q)
-	case verbOwner:
-		return newReply(map[string]string{"owner": s.owner}, exitOK, func(w *page) { w.line("%s", s.owner) }, q)
-	default:
-		return nil, failure.New(failure.Configuration, "this version of rollcall has no answer to %q: the command and the running agent should be of one version", q.Verb)
 	}
 }
 

@@ -66,51 +66,50 @@ func carriedError(answer []byte, socket string) error {
 	return failure.New(failure.Kind(c.Kind), "%s", c.Error)
 }
 
-// answerDiscovery answers with the service that runs, or, if the command's file
-// says something else of it, with one that is made for the question and only
-// looks.
+// answerDiscovery answers with a service that is made for the question and only
+// looks: the one that runs is busy. What changes something is handed to the one
+// that runs, if it's the one that the command's file means.
 func (a *agent) answerDiscovery(r *http.Request, env environment, q question) (*reply, error) {
 	ctx := r.Context()
 	asked, err := readAsked(q)
 	if err != nil {
 		return nil, err
 	}
-	running := a.discoveries[q.Service]
-	if running != nil && (asked == nil || reflect.DeepEqual(running.config.Options, asked.service(q.Service))) {
-		current, err := running.current()
-		if err != nil {
-			return nil, err
-		}
-		return current.answer(ctx, q)
-	}
+	runner := a.discoveries[q.Service]
+	same := runner != nil && reflect.DeepEqual(runner.config.Options, asked.service(q.Service))
 	switch {
-	case asked == nil || asked.service(q.Service) == nil:
-		return nil, failure.New(failure.Configuration, "the agent has no discovery service %q", q.Service)
-	case !q.looksOnly():
+	case q.Verb == verbPurge && q.Write && runner != nil:
+		return nil, failure.New(failure.Configuration,
+			"the running agent would register everything again: stop it, purge, and only then take the service %s out of the configuration", q.Service)
+	case !q.looksOnly() && !same:
 		return nil, failure.New(failure.Configuration,
 			"the agent runs with another %q than %s has: restart it first, so that both mean the same", q.Service, q.File)
+	case q.Verb == verbOwner:
+		return a.ownerReply(asked.Config, q)
 	}
-	built, err := a.buildDiscovery(ctx, asked.Config, q.Service, env, looking)
+	look, err := a.buildDiscovery(ctx, asked.Config, q.Service, env, looking)
 	if err != nil {
 		return nil, trace.Wrap(err)
 	}
-	defer built.close()
-	answer, err := built.answer(ctx, q)
+	defer look.close()
+	if q.Verb == verbApply {
+		return runner.apply(ctx, look, q)
+	}
+	answer, err := look.answer(ctx, q)
 	if err != nil {
 		return nil, trace.Wrap(err)
 	}
-	answer.Notes = append(answer.Notes, "the agent runs with another configuration of "+q.Service+"; this is the answer for "+q.File+", from which a restart would go on")
+	if !same {
+		answer.Notes = append(answer.Notes, "the agent runs with another configuration of "+q.Service+"; this is the answer for "+q.File+", with which a restart would go on")
+	}
 	return answer, nil
 }
 
 // askedConfig is the command's configuration.
 type askedConfig struct{ *config.Config }
 
-// readAsked reads the configuration of the question; nil: it has none.
+// readAsked reads the configuration of the question.
 func readAsked(q question) (*askedConfig, error) {
-	if q.Config == "" {
-		return nil, nil
-	}
 	cfg, err := config.Parse(q.File, []byte(q.Config))
 	if err != nil {
 		return nil, err
