@@ -133,7 +133,7 @@ func (o *Options) Validate() error {
 	for _, key := range slices.Sorted(maps.Keys(o.Labels)) {
 		errs = append(errs, resource.CheckLabelKey("labels", key))
 	}
-	errs = append(errs, resource.CheckDynamicLabels(o.DynamicLabels), o.checkKubeconfig())
+	errs = append(errs, resource.CheckDynamicLabels(o.DynamicLabels), o.checkFiles(), o.checkKubeconfig())
 	if o.Kind == resource.KindDatabase && o.Protocol == "" {
 		errs = append(errs, failure.Field("protocol", "is empty; give the database's, such as postgres, mysql or mongodb"))
 	}
@@ -154,25 +154,28 @@ func (o *Options) checkDesktop() error {
 	return errors.Join(errs...)
 }
 
+// checkKubeconfig wants a template that can't lead out of its directory.
 func (o *Options) checkKubeconfig() error {
-	if o.CACert != "" && o.CACertFile != "" {
-		return failure.Field("ca_cert_file", "ca_cert is given as well; keep one of them")
-	}
-	if o.CACertFile != "" && !filepath.IsAbs(o.CACertFile) {
-		return failure.Field("ca_cert_file", "is %q: give an absolute path", o.CACertFile)
-	}
-	if o.Kind != resource.KindKubeCluster {
-		return nil
-	}
 	switch {
-	case o.Kubeconfig == "" && o.KubeconfigInline == "":
-		return failure.Field("kubeconfig", "is empty; give a file's path, or its content as kubeconfig_inline")
-	case o.Kubeconfig != "" && o.KubeconfigInline != "":
-		return failure.Field("kubeconfig_inline", "kubeconfig is given as well; keep one of them")
 	case o.Kubeconfig != "" && !filepath.IsAbs(o.Kubeconfig):
 		return failure.Field("kubeconfig", "is %q: give an absolute path", o.Kubeconfig)
+	case o.CACertFile != "" && !filepath.IsAbs(o.CACertFile):
+		return failure.Field("ca_cert_file", "is %q: give an absolute path", o.CACertFile)
 	case strings.Contains(filepath.Dir(o.Kubeconfig), "{{"):
 		return failure.Field("kubeconfig", "is %q: only the path's last element may be a template", o.Kubeconfig)
+	}
+	return nil
+}
+
+// checkFiles wants one of a file and its content.
+func (o *Options) checkFiles() error {
+	switch {
+	case o.CACert != "" && o.CACertFile != "":
+		return failure.Field("ca_cert_file", "ca_cert is given as well; keep one of them")
+	case o.Kubeconfig != "" && o.KubeconfigInline != "":
+		return failure.Field("kubeconfig_inline", "kubeconfig is given as well; keep one of them")
+	case o.Kind == resource.KindKubeCluster && o.Kubeconfig == "" && o.KubeconfigInline == "":
+		return failure.Field("kubeconfig", "is empty; give a file's path, or its content as kubeconfig_inline")
 	}
 	return nil
 }

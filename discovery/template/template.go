@@ -53,10 +53,47 @@ type Result struct {
 // Render makes the resource of a workload. An error is one or more
 // failure.FieldErrors, joined, by the options' keys.
 func (t *Template) Render(f Facts) (Result, error) {
-	r := renderer{template: t, facts: f}
+	return (&renderer{options: &t.options, execute: t.execute, facts: f}).render()
+}
+
+// Literal makes the resource that options without templates are: what stands
+// in them is taken as it is. dir is where a relative path of a kubeconfig
+// begins. An error is one or more failure.FieldErrors, joined.
+func (o Options) Literal(dir string) (resource.Resource, error) {
+	if o.Kind == "" {
+		o.Kind = resource.KindApp
+	}
+	for _, path := range []*string{&o.Kubeconfig, &o.CACertFile} {
+		if *path != "" && !filepath.IsAbs(*path) {
+			*path = filepath.Join(dir, *path)
+		}
+	}
+	if err := errors.Join(o.CheckKind(), o.checkFiles()); err != nil {
+		return resource.Resource{}, err
+	}
+	texts := map[string]string{}
+	for _, one := range o.texts() {
+		texts[one.field] = one.text
+	}
+	r := &renderer{options: &o, literal: true, execute: func(field string, _ Facts) (string, error) { return texts[field], nil }}
+	result, err := r.render()
+	return result.Resource, err
+}
+
+// renderer is one run of a template. It gathers errors.
+type renderer struct {
+	options *Options
+	execute func(field string, f Facts) (string, error)
+	facts   Facts
+	// literal says that a name is taken as it is.
+	literal bool
+	errs    []error
+}
+
+func (r *renderer) render() (Result, error) {
 	name := r.text("name")
 	out := Result{Rendered: name, Resource: resource.Resource{
-		Kind:        t.options.Kind,
+		Kind:        r.options.Kind,
 		Name:        r.name(name),
 		Description: r.text("description"),
 		Labels:      r.labels(),
@@ -68,20 +105,13 @@ func (t *Template) Render(f Facts) (Result, error) {
 	return out, resource.Check(out.Resource)
 }
 
-// renderer is one run of a template. It gathers errors.
-type renderer struct {
-	template *Template
-	facts    Facts
-	errs     []error
-}
-
 func (r *renderer) fail(field, format string, args ...any) {
 	r.errs = append(r.errs, failure.Field(field, format, args...))
 }
 
 // text renders a field's template.
 func (r *renderer) text(field string) string {
-	out, err := r.template.execute(field, r.facts)
+	out, err := r.execute(field, r.facts)
 	if err != nil {
 		r.fail(field, "%s", executionSays(field, err))
 		return ""
@@ -117,25 +147,28 @@ func executionSays(field string, err error) string {
 }
 
 func (r *renderer) name(rendered string) string {
+	if r.literal {
+		return rendered // resource.Check says what is wrong with it
+	}
 	if rendered == "" {
 		if len(r.errs) == 0 {
 			r.fail("name", "the template gives nothing")
 		}
 		return ""
 	}
-	return resource.DNSName(r.template.options.Kind, rendered)
+	return resource.DNSName(r.options.Kind, rendered)
 }
 
 func (r *renderer) labels() map[string]string {
 	labels := map[string]string{}
-	for key := range r.template.options.Labels {
+	for key := range r.options.Labels {
 		labels[key] = r.text(labelField(key))
 	}
 	return labels
 }
 
 func (r *renderer) spec() resource.Spec {
-	o := &r.template.options
+	o := r.options
 	switch o.Kind {
 	case resource.KindApp:
 		return resource.AppSpec{
@@ -162,7 +195,7 @@ func (r *renderer) spec() resource.Spec {
 }
 
 func (r *renderer) rewrite() *resource.Rewrite {
-	o := r.template.options.Rewrite
+	o := r.options.Rewrite
 	if len(o.Headers)+len(o.Redirect) == 0 {
 		return nil
 	}
@@ -180,7 +213,7 @@ func (r *renderer) hosted(field string) string {
 	if address == "" {
 		return address
 	}
-	disguised, err := r.template.execute(field, r.facts.disguised())
+	disguised, err := r.execute(field, r.facts.disguised())
 	if err != nil || hostOf(disguised) != hostOf(address) {
 		r.fail(field, "the host of %q depends on the container's name, labels or image, and those who start containers may not choose it; use .IP, .Host or .ID", resource.Short(address))
 		return ""
@@ -206,7 +239,7 @@ func hostOf(address string) string {
 
 // kubeconfig returns a kubeconfig's content.
 func (r *renderer) kubeconfig() resource.Secret {
-	o := &r.template.options
+	o := r.options
 	if o.KubeconfigInline != "" {
 		return resource.Secret(o.KubeconfigInline)
 	}
@@ -222,7 +255,7 @@ func (r *renderer) kubeconfig() resource.Secret {
 }
 
 func (r *renderer) caCert() string {
-	o := &r.template.options
+	o := r.options
 	if o.CACertFile == "" {
 		return o.CACert
 	}
