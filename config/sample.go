@@ -2,6 +2,7 @@ package config
 
 import (
 	"fmt"
+	"slices"
 	"strings"
 
 	"gopkg.in/yaml.v3"
@@ -92,12 +93,14 @@ func (s Sample) output(c *Config) (*Output, error) {
 }
 
 func unknownOutput(kind string) error {
-	names := kindNames(outputKinds(), true)
+	names := kindNames(slices.DeleteFunc(outputKinds(), isService), true)
 	if _, known := kindNamed(outputKinds(), kind); known {
 		return failure.New(failure.Configuration, "--output-type: output type %q isn't built yet; use %s", kind, orList(names))
 	}
 	return failure.New(failure.Configuration, "--output-type: unknown output type %q; use %s", short(kind), orList(names))
 }
+
+func isService(k kind) bool { return k.service }
 
 // sampleWriter collects lines.
 type sampleWriter struct{ strings.Builder }

@@ -459,4 +459,3 @@ func doneBetween(before, left plan.Plan) applied {
 	}
 	return done
 }
-

@@ -12,6 +12,7 @@ import (
 	"net/http"
 	"os"
 	"strconv"
+	"strings"
 	"syscall"
 	"time"
 
@@ -60,6 +61,9 @@ func (c *discoveryCommand) ask(ctx context.Context, q question) (*reply, error) 
 	if err != nil {
 		return nil, err
 	}
+	if q.Write && c.identity != "" {
+		return c.adoptAs(ctx, cfg, socket, q)
+	}
 	if socket != "" {
 		return askDiscovery(ctx, socket, q)
 	}
@@ -88,7 +92,7 @@ func (c *discoveryCommand) chosen(cfg *config.Config) (string, error) {
 	case c.service == "" && len(names) == 1:
 		return names[0], nil
 	case c.service == "":
-		return "", &usageError{fmt.Errorf("%s has %d services of type %s: choose one with --service (%s)", cfg.File, len(names), settings.Type, joined(names))}
+		return "", &usageError{fmt.Errorf("%s has %d services of type %s: choose one with --service (%s)", cfg.File, len(names), settings.Type, strings.Join(names, ", "))}
 	}
 	for _, name := range names {
 		if name == c.service {
@@ -96,7 +100,7 @@ func (c *discoveryCommand) chosen(cfg *config.Config) (string, error) {
 		}
 	}
 	return "", &usageError{fmt.Errorf("there is no discovery service %q in %s; %s", c.service, cfg.File,
-		suggestion(config.Nearest(c.service, names), "there is "+joined(names)))}
+		suggestion(config.Nearest(c.service, names), "there is "+strings.Join(names, ", ")))}
 }
 
 func discoveryNames(cfg *config.Config) []string {
@@ -146,10 +150,11 @@ func (c *discoveryCommand) answerHere(ctx context.Context, cfg *config.Config, q
 		return nil, err
 	}
 	defer a.close()
-	if q.Verb != verbOwner || a.botName() == "" {
-		if err := a.keeper.Once(ctx); err != nil {
-			return nil, trace.Wrap(err)
-		}
+	if q.Verb == verbOwner {
+		return a.ownerReply(cfg, q)
+	}
+	if err := a.keeper.Once(ctx); err != nil {
+		return nil, trace.Wrap(err)
 	}
 	built, err := a.buildDiscovery(ctx, cfg, q.Service, c.env, standingIn)
 	if err != nil {

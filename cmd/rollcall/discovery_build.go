@@ -12,7 +12,7 @@ import (
 	"rollcall/cluster"
 	"rollcall/config"
 	"rollcall/discovery"
-	"rollcall/discovery/registry/agent"
+	agents "rollcall/discovery/registry/agent"
 	"rollcall/discovery/registry/dynamic"
 	"rollcall/discovery/resource"
 	"rollcall/discovery/settings"
@@ -93,12 +93,33 @@ func (a *agent) assemble(s *discoveryService, access *cluster.Access, env enviro
 	if s.source, err = a.discoverySource(s, env); err != nil {
 		return trace.Wrap(err)
 	}
+	if s.options.Register == settings.RegisterDynamic {
+		s.source = canonical{s.source}
+	}
 	registries, err := a.registries(s, access, env)
 	if err != nil {
 		return trace.Wrap(err)
 	}
+	o, made := s.options, a.reconcilerOptions(s, registries)
+	if o.Owner != "" && use != looking {
+		semaphore := access.Semaphore(semaphoreName(o.Owner, o.Name), a.holder())
+		made.Lease = discovery.NewSemaphoreLease(semaphore, o.HATTL, a.log, rand.Float64)
+	}
+	if use == hosted {
+		made.Reporter = a.board.Reporter(o.Name, settings.Type)
+		made.Metrics = a.discoveryMetrics
+	}
+	if err := a.keepState(s, &made); err != nil {
+		return trace.Wrap(err)
+	}
+	s.Reconciler, err = discovery.New(made)
+	return trace.Wrap(err)
+}
+
+// reconcilerOptions are those that a service always has.
+func (a *agent) reconcilerOptions(s *discoveryService, registries map[resource.Kind]discovery.Registry) discovery.Options {
 	o := s.options
-	made := discovery.Options{
+	return discovery.Options{
 		Name:        o.Name,
 		Owner:       s.owner,
 		SourceName:  o.Source.Type + "/" + o.Name,
@@ -114,19 +135,6 @@ func (a *agent) assemble(s *discoveryService, access *cluster.Access, env enviro
 		Log:         a.log,
 		Random:      rand.Float64,
 	}
-	if o.Owner != "" && use != looking {
-		semaphore := access.Semaphore(semaphoreName(o.Owner, o.Name), a.holder())
-		made.Lease = discovery.NewSemaphoreLease(semaphore, o.HATTL, a.log, rand.Float64)
-	}
-	if use == hosted {
-		made.Reporter = a.board.Reporter(o.Name, settings.Type)
-		made.Metrics = a.discoveryMetrics
-	}
-	if err := a.keepState(s, &made); err != nil {
-		return trace.Wrap(err)
-	}
-	s.Reconciler, err = discovery.New(made)
-	return trace.Wrap(err)
 }
 
 // keepState has the service's memory kept beside the bot's identity.
@@ -176,7 +184,7 @@ func (a *agent) registries(s *discoveryService, access *cluster.Access, env envi
 			return nil, trace.Wrap(err)
 		}
 		s.closers = append(s.closers, func() { _ = engine.Close() })
-		registry, err := agent.New(engine, access, s.options.Agent, s.owner, a.log)
+		registry, err := agents.New(engine, access, s.options.Agent, s.owner, a.log)
 		if err != nil {
 			return nil, trace.Wrap(err)
 		}
@@ -184,13 +192,44 @@ func (a *agent) registries(s *discoveryService, access *cluster.Access, env envi
 		return all, nil
 	}
 	for _, kind := range s.options.Kinds {
-		registry, err := dynamic.New(access, kind)
+		registry, err := dynamic.New(access, kind, s.owner)
 		if err != nil {
 			return nil, trace.Wrap(err)
 		}
 		all[kind] = registry
 	}
 	return all, nil
+}
+
+// canonical is a source whose resources have the form in which they're read back
+// once they're registered, so that a comparison finds no difference that a write
+// wouldn't end. What Teleport wouldn't take is found by that, too.
+type canonical struct{ discovery.Source }
+
+// Read reads the source.
+func (c canonical) Read(ctx context.Context) ([]discovery.Candidate, error) {
+	candidates, err := c.Source.Read(ctx)
+	return canonicalised(candidates), err
+}
+
+// Explain asks the source about a name, if it can tell.
+func (c canonical) Explain(ctx context.Context, name string) ([]discovery.Candidate, error) {
+	source, ok := c.Source.(explainer)
+	if !ok {
+		return nil, nil
+	}
+	candidates, err := source.Explain(ctx, name)
+	return canonicalised(candidates), err
+}
+
+func canonicalised(candidates []discovery.Candidate) []discovery.Candidate {
+	for i := range candidates {
+		c := &candidates[i]
+		if c.Err == nil && c.Skip == "" {
+			c.Resource, c.Err = dynamic.Canonical(c.Resource)
+		}
+	}
+	return candidates
 }
 
 // ownerOf is whose a service's resources are: what the file says, or the bot,
