@@ -27,6 +27,8 @@ type decoder struct {
 	// open are the nodes being decoded, to notice an alias that holds itself.
 	open  map[*yaml.Node]bool
 	nodes int
+	// most bounds nodes.
+	most int
 }
 
 func newDecoder(file string) *decoder {
@@ -35,6 +37,7 @@ func newDecoder(file string) *decoder {
 		places: map[string]Position{},
 		broken: map[string]bool{},
 		open:   map[*yaml.Node]bool{},
+		most:   maxNodes,
 	}
 }
 
@@ -72,8 +75,8 @@ func (d *decoder) special(t reflect.Type) func(*yaml.Node, string, reflect.Value
 // place for messages and for the positions of later errors.
 func (d *decoder) value(n *yaml.Node, path string, v reflect.Value) {
 	d.nodes++
-	if d.nodes > maxNodes {
-		if d.nodes == maxNodes+1 {
+	if d.nodes > d.most {
+		if d.nodes == d.most+1 {
 			d.fail(n, path, "the file's aliases make it too large", "write the values out")
 		}
 		return
@@ -228,7 +231,7 @@ func (d *decoder) pairs(n *yaml.Node, path string) []pair {
 // merge returns the entries that a merge key brings in.
 func (d *decoder) merge(n *yaml.Node, path string) []pair {
 	d.nodes++
-	if d.nodes > maxNodes {
+	if d.nodes > d.most {
 		return nil
 	}
 	switch n.Kind {

@@ -88,7 +88,7 @@ func (d *decoder) typed(n *yaml.Node, path, noun string, kinds []kind) ([]pair, 
 		return nil, kind{}, false
 	}
 	silent := newDecoder(d.file)
-	silent.nodes = d.nodes
+	silent.nodes, silent.most = d.nodes, d.most
 	silent.open = d.open
 	pairs := silent.pairs(n, path)
 	d.nodes = silent.nodes
