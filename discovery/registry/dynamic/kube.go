@@ -45,4 +45,3 @@ func mergeKube(into types.KubeCluster, r resource.Resource) error {
 	cluster.Spec.DynamicLabels = labels
 	return trace.Wrap(cluster.CheckAndSetDefaults())
 }
-

@@ -88,7 +88,9 @@ func (g *Registry) Get(ctx context.Context, name string) (resource.Resource, err
 }
 
 // Create registers a resource. failure.Conflict: the name is taken; by whom is
-// in the sentence, if the identity may see it.
+// in the sentence, if the identity may see it. What is there already, ours and
+// just as wanted, is no conflict: an earlier call's answer was lost, or a list
+// was read from a cache that lags.
 func (g *Registry) Create(ctx context.Context, r resource.Resource) error {
 	err := g.store.create(ctx, r)
 	if failure.KindOf(err) != failure.Conflict {
@@ -101,6 +103,8 @@ func (g *Registry) Create(ctx context.Context, r resource.Resource) error {
 			"creating %s: the name is taken by something that this identity may not see: choose another name, or remove it", r.Key())
 	case getErr != nil:
 		return failure.Wrap(failure.Conflict, err, "creating %s: the name is taken", r.Key())
+	case there.Owner() == g.owner && asWanted(there, r):
+		return nil
 	default:
 		return failure.Wrap(failure.Conflict, err, "creating %s: the name is taken: %s", r.Key(), whose(there))
 	}
@@ -196,6 +200,12 @@ func (g *Registry) ours(all []found) []found {
 func (g *Registry) foreign(op string, f found) error {
 	r := f.resource()
 	return failure.New(failure.Conflict, "%s %s: it isn't ours: %s", op, r.Key(), whose(r))
+}
+
+// asWanted says whether a resource is as r would be.
+func asWanted(there, r resource.Resource) bool {
+	wanted, err := Canonical(r)
+	return err == nil && resource.Equal(there, wanted)
 }
 
 // whose says who a resource belongs to.

@@ -6,6 +6,8 @@
 // When the cluster is ready, it writes one line of JSON (type ready) to
 // standard output, and to the file given with --ready-file. It stops on SIGINT
 // and SIGTERM, and with --leash also when standard input ends.
+//
+// `cluster start -c FILE` is an agent in place of that: `teleport start`.
 package main
 
 import (
@@ -51,6 +53,9 @@ func main() {
 
 // run starts the cluster and returns the exit code once it has stopped.
 func run(args []string, stdin io.Reader, stdout, stderr io.Writer) int {
+	if len(args) > 0 && args[0] == startCommand {
+		return startTeleport(args[1:], stderr)
+	}
 	opts, err := parse(args, stderr)
 	if err != nil {
 		return 2
