@@ -10,6 +10,7 @@ import (
 	"maps"
 	"math/rand/v2"
 	"slices"
+	"sync"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -34,25 +35,32 @@ var (
 // plan is empty. A failure names its seed: go test -run TestHistories -seed N
 func TestHistories(t *testing.T) {
 	if *seedFlag != 0 {
-		synctest.Test(t, func(t *testing.T) { play(t, *seedFlag) })
+		synctest.Test(t, func(t *testing.T) { play(t, *seedFlag, NewMetrics()) })
 		return
 	}
 	n := uint64(*historiesFlag)
 	if testing.Short() {
 		n /= 20
 	}
-	const chunk = 500
+	var mu sync.Mutex
 	var total tally
-	for first := uint64(1); first <= n; first += chunk {
-		synctest.Test(t, func(t *testing.T) {
-			for seed := first; seed < min(first+chunk, n+1) && !t.Failed(); seed++ {
-				total.add(play(t, seed))
-			}
-		})
-		if t.Failed() {
-			return
+	t.Run("all", func(t *testing.T) {
+		const chunk = 500
+		for first := uint64(1); first <= n; first += chunk {
+			t.Run(fmt.Sprintf("from seed %d", first), func(t *testing.T) {
+				t.Parallel()
+				synctest.Test(t, func(t *testing.T) {
+					metrics := NewMetrics()
+					for seed := first; seed < min(first+chunk, n+1); seed++ {
+						came := play(t, seed, metrics)
+						mu.Lock()
+						total.add(came)
+						mu.Unlock()
+					}
+				})
+			})
 		}
-	}
+	})
 	t.Logf("%d histories: %+v", n, total)
 	// A test of a property is worth what its histories reach.
 	require.NotZero(t, total.deletions)
@@ -83,6 +91,7 @@ func (a *tally) add(b tally) {
 type world struct {
 	t        *testing.T
 	seed     uint64
+	metrics  *Metrics
 	random   *rand.Rand
 	source   *FakeSource
 	teleport *FakeTeleport
@@ -103,9 +112,9 @@ type world struct {
 }
 
 // play plays the history of a seed.
-func play(t *testing.T, seed uint64) tally {
+func play(t *testing.T, seed uint64, metrics *Metrics) tally {
 	w := &world{
-		t: t, seed: seed, random: rand.New(rand.NewPCG(seed, 7)),
+		t: t, seed: seed, metrics: metrics, random: rand.New(rand.NewPCG(seed, 7)),
 		source: NewFakeSource(), teleport: NewFakeTeleport(), store: &MemoryStore{}, approved: map[string]bool{},
 	}
 	w.source.silent = true
@@ -160,7 +169,7 @@ func (w *world) fault(op, _ string) error {
 func (w *world) restart() {
 	var err error
 	w.r, err = New(Options{
-		Name: "rabbit", Owner: us, SourceName: fromHere, Policy: w.policy, Concurrency: 1,
+		Name: "rabbit", Owner: us, SourceName: fromHere, Policy: w.policy, Concurrency: 1, Metrics: w.metrics,
 		Source: w.source, Registries: map[resource.Kind]Registry{resource.KindApp: w.teleport}, Store: w.store,
 		Guard: plan.Guard{AbsentReads: 1 + w.random.IntN(3), AbsentFor: time.Duration(w.random.IntN(60)) * time.Second},
 		Log:   slog.New(slog.NewTextHandler(io.Discard, nil)), Random: w.random.Float64,
