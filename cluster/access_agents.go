@@ -2,6 +2,7 @@ package cluster
 
 import (
 	"context"
+	"fmt"
 	"strings"
 
 	"github.com/gravitational/teleport/api/client/proto"
@@ -15,12 +16,16 @@ import (
 // pageSize is how many records one call asks for; the server's own limit.
 const pageSize = defaults.DefaultChunkSize
 
-// AppServers returns the records of all applications that agents serve, as far
-// as the identity may see them, through all pages. An error: never a part.
-func (a *Access) AppServers(ctx context.Context) ([]types.AppServer, error) {
+// AppServers returns the records of the applications that agents serve, as far
+// as the identity may see them, through all pages: those of one name, or all if
+// it's empty. An error: never a part.
+func (a *Access) AppServers(ctx context.Context, name string) ([]types.AppServer, error) {
 	var all []types.AppServer
 	what := intent{op: "listing " + types.KindAppServer, kind: types.KindAppServer}
 	req := proto.ListResourcesRequest{ResourceType: types.KindAppServer, Namespace: defaults.Namespace, Limit: pageSize}
+	if name != "" {
+		req.PredicateExpression = fmt.Sprintf("name == %q", name)
+	}
 	for {
 		var page *types.ListResourcesResponse
 		err := a.do(ctx, what, func(ctx context.Context, conn *lent) (err error) {

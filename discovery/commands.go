@@ -63,7 +63,7 @@ func (r *Reconciler) Apply(ctx context.Context) (plan.Plan, Result, error) {
 	began := time.Now()
 	err := r.opts.Lease.Hold(ctx, func(ctx context.Context, until func() time.Time) error {
 		r.begin(ctx, until)
-		deadline := time.Now().Add(r.opts.Guard.AbsentFor + time.Duration(r.opts.Guard.AbsentReads)*time.Second + patience)
+		deadline := time.Now().Add(max(0, r.opts.Guard.AbsentFor) + time.Duration(r.opts.Guard.AbsentReads)*time.Second + patience)
 		for {
 			r.pulse.Work("reconciling", r.opts.StuckAfter)
 			made, result, err := r.reconcile(ctx, until, look{full: true})

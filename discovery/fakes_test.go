@@ -373,4 +373,4 @@ func theirs(name string) resource.Resource {
 }
 
 // quickGuard lets what is absent be deleted at once.
-func quickGuard() plan.Guard { return plan.Guard{AbsentReads: 1} }
+func quickGuard() plan.Guard { return plan.Guard{AbsentReads: 1, AbsentFor: -1} }

@@ -156,13 +156,17 @@ func (h *history) approve(p plan.Plan, log *slog.Logger) (bool, error) {
 	}
 	hashes := h.approvals
 	h.approvals = nil
-	if !slices.Contains(hashes, p.Hash()) {
-		log.Warn("An approval of deletions is for another plan than the one that waits.", "approved", hashes, "waiting", p.Hash())
-		return false, nil
+	for _, hash := range hashes {
+		next, meant := h.Acknowledge(p, hash)
+		if !meant {
+			continue
+		}
+		if err := h.save(next); err != nil {
+			return false, trace.Wrap(err)
+		}
+		log.Info("Deletions were approved.", "plan", hash, "deletions", len(h.Acknowledged))
+		return true, nil
 	}
-	if err := h.save(h.Acknowledge(p)); err != nil {
-		return false, trace.Wrap(err)
-	}
-	log.Info("Deletions were approved.", "plan", p.Hash(), "deletions", len(h.Acknowledged))
-	return true, nil
+	log.Warn("An approval of deletions is for another plan than the one that waits.", "approved", hashes, "waiting", p.Hash())
+	return false, nil
 }

@@ -111,7 +111,7 @@ func (r *Reconciler) sayTroubles(ctx context.Context, p plan.Plan, result Result
 
 // approveCommand is what ends the alarm.
 func (r *Reconciler) approveCommand(p plan.Plan) string {
-	return fmt.Sprintf("rollcall discovery apply --name %s --acknowledge %s", r.opts.Name, p.Hash())
+	return fmt.Sprintf("rollcall discovery apply --service %s --acknowledge %s", r.opts.Name, p.Hash())
 }
 
 // problem returns what a person has to see to; conflicts aren't among it, since

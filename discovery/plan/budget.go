@@ -46,19 +46,25 @@ func (h History) Begin(now time.Time, n int) History {
 	return h
 }
 
-// Acknowledge returns the history after a person approved the deletions of a
-// plan: the alarm is over, these deletions don't count, and the hour begins
-// anew.
-func (h History) Acknowledge(p Plan) History {
+// Acknowledge returns the history after a person approved the deletions with
+// that hash: the alarm is over, these deletions don't count, and the hour begins
+// anew. It returns false if the hash isn't that of the plan, as it is or as it
+// will be when the absent gate has opened; nothing is approved then.
+func (h History) Acknowledge(p Plan, hash string) (History, bool) {
+	if hash == "" || hash != p.DeletionHash && hash != p.PendingHash {
+		return h, false
+	}
+	pending := hash != p.DeletionHash
+
 	h.Frozen = time.Time{}
 	h.Deleted = nil
 	h.Acknowledged = nil
 	for i := range p.Actions {
-		if a := &p.Actions[i]; a.Op == OpDelete || a.BlockedBy == GateBudget {
+		if a := &p.Actions[i]; a.asksDeletion(pending) {
 			h.Acknowledged = append(h.Acknowledged, a.Key)
 		}
 	}
-	return h
+	return h, true
 }
 
 // Settle returns the history after a plan from a good read: the alarm begins or

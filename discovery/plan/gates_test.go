@@ -190,7 +190,10 @@ func TestAnApprovalIsForOnePlan(t *testing.T) {
 	in.History = in.History.Settle(p, noon)
 	require.Equal(t, noon, in.History.Frozen)
 
-	in.History = in.History.Acknowledge(p)
+	_, ok := in.History.Acknowledge(p, "0123456789ab")
+	require.False(t, ok)
+	in.History, ok = in.History.Acknowledge(p, p.Hash())
+	require.True(t, ok)
 	in.Actual = append(crowd(20), own("late", "late"))
 	in.Absences = gone("late")
 	for _, r := range in.Actual {
@@ -207,6 +210,27 @@ func TestAnApprovalIsForOnePlan(t *testing.T) {
 	in.Desired = []Desired{wish("w000", "x000"), wish("w001", "x001"), wish("w002", "x002"), wish("w003", "x003"), wish("w004", "x004")}
 	in.History = in.History.Settle(Make(in), noon)
 	require.Empty(t, in.History.Acknowledged, "an approval ends when the workloads are back")
+}
+
+// A preview shows what will be deleted when the absent gate has opened; who
+// approves that has seen more than what waits now, and has approved it all.
+func TestAnApprovalOfAPreviewHolds(t *testing.T) {
+	in := input(nil, append(crowd(15), own("late", "late"))...)
+	preview := in
+	preview.Settled = true
+	hash := Make(preview).Hash()
+
+	delete(in.Absences, resource.Key{Kind: resource.KindApp, Name: "late"})
+	p := Make(in)
+	require.NotEqual(t, hash, p.Hash())
+	h, ok := in.History.Acknowledge(p, hash)
+	require.True(t, ok)
+	require.Len(t, h.Acknowledged, 16)
+	in.History = h
+	p = Make(in)
+	require.Equal(t, 15, p.Count(OpDelete))
+	require.Equal(t, 1, p.Blocked[GateAbsent], "an approval opens no other gate")
+	require.Len(t, in.History.Settle(p, noon).Acknowledged, 16, "and waits for it")
 }
 
 func TestPurge(t *testing.T) {

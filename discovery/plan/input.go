@@ -91,7 +91,8 @@ type Guard struct {
 	// AbsentReads is in how many good reads in a row a resource must not have
 	// been asked for before it's deleted; at least 1.
 	AbsentReads int
-	// AbsentFor is for how long it must not have been asked for.
+	// AbsentFor is for how long it must not have been asked for; negative: the
+	// reads are enough.
 	AbsentFor time.Duration
 	// MaxDelete is the share of what we own that may be deleted in a rolling
 	// hour, in (0,1]; 1: all of it.
@@ -106,15 +107,14 @@ func DefaultGuard() Guard {
 	return Guard{AbsentReads: 2, AbsentFor: 10 * time.Second, MaxDelete: 0.5, BudgetFrom: 10}
 }
 
-// WithDefaults returns the guard with defaults for what is zero, AbsentFor
-// excepted, for which zero is a choice only together with AbsentReads.
+// WithDefaults returns the guard with defaults for what is zero.
 func (g Guard) WithDefaults() Guard {
 	d := DefaultGuard()
 	if g.AbsentReads <= 0 {
 		g.AbsentReads = d.AbsentReads
-		if g.AbsentFor == 0 {
-			g.AbsentFor = d.AbsentFor
-		}
+	}
+	if g.AbsentFor == 0 {
+		g.AbsentFor = d.AbsentFor
 	}
 	if g.MaxDelete <= 0 {
 		g.MaxDelete = d.MaxDelete

@@ -49,7 +49,8 @@ func Make(in Input) Plan {
 	m.spend()
 	m.refresh()
 	sortActions(m.plan.Actions)
-	m.plan.DeletionHash = deletionHash(m.plan.Actions)
+	m.plan.DeletionHash = deletionHash(m.plan.Actions, false)
+	m.plan.PendingHash = deletionHash(m.plan.Actions, true)
 	return m.plan
 }
 

@@ -139,16 +139,3 @@ func (l DynamicLabel) MarshalJSON() ([]byte, error) {
 		Command []string `json:"command"`
 	}{l.Period.String(), l.Command})
 }
-
-// MarshalText gives a key as "kind/name".
-func (k Key) MarshalText() ([]byte, error) { return []byte(k.String()), nil }
-
-// UnmarshalText reads "kind/name".
-func (k *Key) UnmarshalText(text []byte) error {
-	kind, name, ok := strings.Cut(string(text), "/")
-	if !ok || kind == "" || name == "" {
-		return fmt.Errorf("%q isn't KIND/NAME", text)
-	}
-	*k = Key{Kind: Kind(kind), Name: name}
-	return nil
-}

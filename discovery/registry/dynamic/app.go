@@ -17,6 +17,9 @@ func appForm() form[types.Application] {
 	}
 }
 
+// ReadApp returns an application in our form, wherever it was found.
+func ReadApp(app types.Application) resource.Resource { return readApp(app) }
+
 func readApp(app types.Application) resource.Resource {
 	spec := resource.AppSpec{
 		URI:                app.GetURI(),
