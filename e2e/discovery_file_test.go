@@ -177,7 +177,7 @@ func TestDiscoveryNamesTheMissingRule(t *testing.T) {
 		narrow func(*types.RoleV6)
 		want   []string
 	}{
-		{"no rule", func(r *types.RoleV6) { r.Spec.Allow.Rules = nil }, []string{"resources: [app]", "list"}},
+		{"no rule", func(r *types.RoleV6) { r.Spec.Allow.Rules = nil }, []string{"resources: [app]", "create"}},
 		{"no create", func(r *types.RoleV6) { r.Spec.Allow.Rules[0].Verbs = []string{"list", "read", "update", "delete"} }, []string{"resources: [app]", "create"}},
 		{"another owner's labels", func(r *types.RoleV6) {
 			r.Spec.Allow.AppLabels = types.Labels{"rollcall/owner": []string{"another"}}

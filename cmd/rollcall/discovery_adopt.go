@@ -63,5 +63,14 @@ func (c *discoveryCommand) adoptAs(ctx context.Context, cfg *config.Config, sock
 	if err != nil {
 		return nil, trace.Wrap(err)
 	}
-	return s.answer(ctx, q)
+	answer, err := s.answer(ctx, q)
+	if err == nil && socket != "" {
+		// The agent knows what it has registered, and looks again only now and
+		// then.
+		asking.Verb, asking.Write = verbApply, true
+		if _, err := askDiscovery(ctx, socket, asking); err != nil {
+			answer.Notes = append(answer.Notes, "the running agent sees it at its next full comparison: "+err.Error())
+		}
+	}
+	return answer, err
 }

@@ -3,6 +3,7 @@ package main
 import (
 	"context"
 	"fmt"
+	"slices"
 	"strings"
 	"time"
 
@@ -37,11 +38,42 @@ func (s *discoveryService) plan(ctx context.Context, q question) (*reply, error)
 	if err != nil {
 		return nil, trace.Wrap(err)
 	}
-	return planReply(p, q)
+	p.Actions = s.tried(p.Actions)
+	return newReply(p, p.ExitCode(), func(w *page) { w.plan(p) }, q)
 }
 
-func planReply(p plan.Plan, q question) (*reply, error) {
-	return newReply(p, p.ExitCode(), func(w *page) { w.plan(p) }, q)
+// tried adds to what is planned what the running service knows from having tried
+// it: that a name is taken by what its role can't see shows in nothing else.
+func (s *discoveryService) tried(actions []plan.Action) []plan.Action {
+	if s.running == nil {
+		return actions
+	}
+	failed := map[resource.Key]error{}
+	for _, f := range s.running.Failing() {
+		failed[f.Key] = f.Err
+	}
+	var done, conflicts []plan.Action
+	for _, a := range actions {
+		err, known := failed[a.Key]
+		switch {
+		case !known || a.Op != plan.OpCreate && a.Op != plan.OpUpdate && a.Op != plan.OpDelete:
+		case failure.KindOf(err) == failure.Conflict:
+			a.Op, a.Reason = plan.OpConflict, err.Error()
+			conflicts = append(conflicts, a)
+			continue
+		default:
+			a.Reason += "; the last attempt failed: " + err.Error()
+		}
+		done = append(done, a)
+	}
+	// Their place in the order is behind what can be done.
+	at := slices.IndexFunc(done, func(a plan.Action) bool {
+		return a.Op != plan.OpCreate && a.Op != plan.OpUpdate && a.Op != plan.OpDelete
+	})
+	if at < 0 {
+		at = len(done)
+	}
+	return slices.Insert(done, at, conflicts...)
 }
 
 // applied is the JSON of apply and purge.
@@ -101,16 +133,44 @@ func (s *discoveryService) appliedReply(ctx context.Context, result discovery.Re
 	for _, f := range result.Failures {
 		done.Failures = append(done.Failures, appliedFailure{f.Op, f.Key, f.Err.Error()})
 	}
-	left, err := s.Plan(ctx)
+	left, err := s.settled(ctx, result)
 	if err != nil {
 		return nil, trace.Wrap(err)
 	}
 	done.Left = left
-	code := left.ExitCode()
-	if len(done.Failures) > 0 {
-		code = discoveryFailed
+	return newReply(done, max(left.ExitCode(), failuresCode(result.Failures)), func(w *page) { w.applied(done) }, q)
+}
+
+// cacheLag is how long the cluster's caches may take to show what was written.
+const cacheLag = 5 * time.Second
+
+// settled plans once more, when what was written can be read.
+func (s *discoveryService) settled(ctx context.Context, result discovery.Result) (plan.Plan, error) {
+	deadline := time.Now().Add(cacheLag)
+	for {
+		left, err := s.Plan(ctx)
+		wrote := result.Created+result.Updated+result.Deleted > 0
+		if err != nil || !wrote || !left.Changes() || len(result.Failures) > 0 || time.Now().After(deadline) {
+			return left, trace.Wrap(err)
+		}
+		select {
+		case <-time.After(100 * time.Millisecond):
+		case <-ctx.Done():
+			return left, trace.Wrap(ctx.Err())
+		}
 	}
-	return newReply(done, code, func(w *page) { w.applied(done) }, q)
+}
+
+// failuresCode is 3 for names that are taken, and 6 for all else.
+func failuresCode(failures []discovery.Failure) int {
+	code := exitOK
+	for _, f := range failures {
+		if failure.KindOf(f.Err) != failure.Conflict {
+			return discoveryFailed
+		}
+		code = discoveryBlocked
+	}
+	return code
 }
 
 func (w *page) applied(done applied) {
@@ -261,7 +321,7 @@ func (s *discoveryService) explain(ctx context.Context, q question) (*reply, err
 				told.Candidates = append(told.Candidates, explained(c))
 			}
 		}
-		told.Actions = append(told.Actions, e.Actions...)
+		told.Actions = append(told.Actions, s.tried(e.Actions)...)
 	}
 	if len(told.Candidates)+len(told.Actions) == 0 {
 		return newReply(told, discoveryBlocked, func(w *page) { w.line("%s", printable(unknown.Error())) }, q)
@@ -402,6 +462,7 @@ func (r *discoveryRunner) apply(ctx context.Context, look *discoveryService, q q
 		if err != nil {
 			return nil, trace.Wrap(err)
 		}
+		left.Actions = look.tried(left.Actions)
 		if q.Acknowledge != "" && left.Budget.Frozen && left.DeletionHash == q.Acknowledge && time.Now().Before(deadline) {
 			continue // it looks for approvals every few seconds
 		}

@@ -40,6 +40,9 @@ type discoveryService struct {
 	source  discovery.Source
 	options *settings.Options
 	owner   string
+	// running is the service that the agent runs, of which this one is a copy
+	// that only looks; nil: there's none.
+	running *discoveryService
 	// administrator says that the registries are those of one.
 	administrator bool
 	// approve keeps an approval where the running service will find it; nil:

@@ -92,6 +92,9 @@ func (a *agent) answerDiscovery(r *http.Request, env environment, q question) (*
 		return nil, trace.Wrap(err)
 	}
 	defer look.close()
+	if same {
+		look.running = runner.get()
+	}
 	if q.Verb == verbApply {
 		return runner.apply(ctx, look, q)
 	}
