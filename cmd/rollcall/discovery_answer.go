@@ -105,6 +105,11 @@ func (s *discoveryService) apply(ctx context.Context, q question) (*reply, error
 	if err != nil && result.Fatal == nil && len(before.Actions) == 0 && len(result.Failures) == 0 {
 		return nil, trace.Wrap(err) // it didn't come to a plan
 	}
+	if s.settle != nil {
+		if err := s.settle(ctx); err != nil {
+			return nil, trace.Wrap(err)
+		}
+	}
 	return s.appliedReply(ctx, result, q)
 }
 

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"cmp"
 	"context"
 	"crypto/sha256"
 	"encoding/hex"
@@ -48,6 +49,9 @@ type discoveryService struct {
 	// approve keeps an approval where the running service will find it; nil:
 	// nowhere.
 	approve func(hash string) error
+	// settle waits for what a write has begun; nil: writes are done when they
+	// return.
+	settle  func(ctx context.Context) error
 	closers []func()
 }
 
@@ -96,9 +100,7 @@ func (a *agent) assemble(s *discoveryService, access *cluster.Access, env enviro
 	if s.source, err = a.discoverySource(s, env); err != nil {
 		return trace.Wrap(err)
 	}
-	if s.options.Register == settings.RegisterDynamic {
-		s.source = canonical{s.source}
-	}
+	s.source = canonical{s.source, formOf(s.options.Register)}
 	registries, err := a.registries(s, access, env)
 	if err != nil {
 		return trace.Wrap(err)
@@ -187,10 +189,14 @@ func (a *agent) registries(s *discoveryService, access *cluster.Access, env envi
 			return nil, trace.Wrap(err)
 		}
 		s.closers = append(s.closers, func() { _ = engine.Close() })
-		registry, err := agents.New(engine, access, s.options.Agent, s.owner, a.log)
+		options := s.options.Agent
+		options.ProxyAddr = cmp.Or(options.ProxyAddr, a.cfg.Cluster.ProxyServer)
+		registry, err := agents.New(engine, access, options, s.owner, a.log)
 		if err != nil {
 			return nil, trace.Wrap(err)
 		}
+		s.closers = append(s.closers, registry.Close)
+		s.settle = registry.Settle
 		all[resource.KindApp] = registry
 		return all, nil
 	}
@@ -207,12 +213,23 @@ func (a *agent) registries(s *discoveryService, access *cluster.Access, env envi
 // canonical is a source whose resources have the form in which they're read back
 // once they're registered, so that a comparison finds no difference that a write
 // wouldn't end. What Teleport wouldn't take is found by that, too.
-type canonical struct{ discovery.Source }
+type canonical struct {
+	discovery.Source
+	form func(resource.Resource) (resource.Resource, error)
+}
+
+// formOf is how what is registered in that way is read back.
+func formOf(register settings.Register) func(resource.Resource) (resource.Resource, error) {
+	if register == settings.RegisterAgent {
+		return agents.Canonical
+	}
+	return dynamic.Canonical
+}
 
 // Read reads the source.
 func (c canonical) Read(ctx context.Context) ([]discovery.Candidate, error) {
 	candidates, err := c.Source.Read(ctx)
-	return canonicalised(candidates), err
+	return c.canonicalised(candidates), err
 }
 
 // Explain asks the source about a name, if it can tell.
@@ -222,14 +239,14 @@ func (c canonical) Explain(ctx context.Context, name string) ([]discovery.Candid
 		return nil, nil
 	}
 	candidates, err := source.Explain(ctx, name)
-	return canonicalised(candidates), err
+	return c.canonicalised(candidates), err
 }
 
-func canonicalised(candidates []discovery.Candidate) []discovery.Candidate {
+func (c canonical) canonicalised(candidates []discovery.Candidate) []discovery.Candidate {
 	for i := range candidates {
-		c := &candidates[i]
-		if c.Err == nil && c.Skip == "" {
-			c.Resource, c.Err = dynamic.Canonical(c.Resource)
+		found := &candidates[i]
+		if found.Err == nil && found.Skip == "" {
+			found.Resource, found.Err = c.form(found.Resource)
 		}
 	}
 	return candidates
