@@ -3,9 +3,13 @@ package e2e
 import (
 	"fmt"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
+	"time"
 
+	"github.com/gravitational/teleport/api/client/proto"
+	"github.com/gravitational/teleport/api/types"
 	"github.com/stretchr/testify/require"
 
 	"rollcall/e2e/harness"
@@ -134,6 +138,87 @@ func TestGuideScenarioDynamic(t *testing.T) {
 	}
 }
 
+// TestGuideScenarioAgent is the same with an Application Service container for
+// each application, as the guide has it. The tests' cluster listens on loopback,
+// so that these containers use the host's network.
+func TestGuideScenarioAgent(t *testing.T) {
+	t.Parallel()
+	r := newRegistrar(t, suite.Cluster(t))
+	b := newRabbits(t, r)
+	a := r.agent(t, r.service(b.fromDocker(engine), b.resource(), "register: agent",
+		fmt.Sprintf("agent: {image: '%s', network: host, ca_file: %s}", b.docker.TeleportImage(), r.cluster.Info().ProxyCA)))
+	a.employ(t, r.name, nil)
+	b.docker.RemoveLabelled("rollcall/owner=" + a.owner(t))
+
+	agent := a.run(t)
+
+	b.awaitServed(t, agent, b.names(0, 1, 2)...)
+	require.Empty(t, r.registered(t), "no dynamic application is made in this mode")
+	require.Equal(t, 3, b.agents(t, a))
+	r.reach(t, b.names(0, 1, 2)...)
+
+	b.all[1].Stop()
+	b.awaitServed(t, agent, b.names(0, 2)...)
+	require.Eventually(t, func() bool { return b.agents(t, a) == 2 }, patience, 200*time.Millisecond)
+	r.reach(t, b.names(0, 2)...)
+
+	// A kill of ours changes nothing: the containers are found again.
+	before := b.agentIDs(t, a)
+	agent.Kill()
+	agent = a.run(t)
+	a.state(t, agent, "ready", func(s state) bool { return s.Ready })
+	require.Equal(t, before, b.agentIDs(t, a), "the agents were started anew")
+	stop(t, agent)
+	a.must(t, "purge", "--yes")
+	require.Zero(t, b.agents(t, a))
+	b.awaitServed(t, nil)
+}
+
+// awaitServed waits until exactly these of the containers' applications are
+// served.
+func (b *rabbits) awaitServed(t *testing.T, agent *harness.Process, names ...string) {
+	t.Helper()
+	want := append([]string{}, names...)
+	slices.Sort(want)
+	check := func() error {
+		got := []string{}
+		for _, c := range b.all {
+			found, err := b.cluster.Client(t).ListResources(t.Context(), proto.ListResourcesRequest{
+				ResourceType: types.KindAppServer, Limit: 10, PredicateExpression: fmt.Sprintf("name == %q", c.Name)})
+			if err != nil {
+				return err
+			}
+			if len(found.Resources) > 0 {
+				got = append(got, c.Name)
+			}
+		}
+		slices.Sort(got)
+		if !slices.Equal(got, want) {
+			return fmt.Errorf("served are %v, not %v", got, want)
+		}
+		return nil
+	}
+	what := fmt.Sprintf("the served applications %v", want)
+	if agent == nil {
+		harness.Eventually(t, 2*patience, what, check)
+		return
+	}
+	agent.WaitFor(t, 2*patience, what, check)
+}
+
+// agentIDs are the containers of the service's own agents.
+func (b *rabbits) agentIDs(t *testing.T, a *registrarAgent) []string {
+	t.Helper()
+	ids := strings.Fields(b.docker.Run("ps", "--all", "--quiet", "--filter", "label=rollcall/owner="+a.owner(t)))
+	slices.Sort(ids)
+	return ids
+}
+
+func (b *rabbits) agents(t *testing.T, a *registrarAgent) int {
+	t.Helper()
+	return len(b.agentIDs(t, a))
+}
+
 // TestDiscoveryExplainsContainers has containers that aren't registered, each
 // for another reason.
 func TestDiscoveryExplainsContainers(t *testing.T) {
@@ -176,7 +261,7 @@ func TestDiscoveryOutlivesDocker(t *testing.T) {
 	r := newRegistrar(t, suite.Cluster(t))
 	b := newRabbits(t, r)
 	socket := newDisturbedSocket(t, filepath.Join(r.dir, "docker.sock"), strings.TrimPrefix(engine, "unix://"))
-	a := r.agent(t, r.service(b.fromDocker("unix://"+socket.path, "timeout: 2s"), b.resource(), "guard: {absent_for: 100ms, absent_reads: 1, max_delete: 100%}"))
+	a := r.agent(t, r.service(b.fromDocker("unix://"+socket.path, "timeout: 2s"), b.resource(), "interval: 2s", "guard: {absent_for: 100ms, absent_reads: 1, max_delete: 100%}"))
 	a.employ(t, r.name, nil)
 
 	agent := a.run(t)

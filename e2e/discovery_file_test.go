@@ -86,11 +86,13 @@ func TestDiscoveryCommands(t *testing.T) {
 		require.Equal(t, []string{one, two}, r.registered(t))
 		out = a.must(t, "plan", "--format", "json")
 		var p struct {
-			Actions   []any
+			Actions   []struct{ Op string }
 			Unchanged int
 		}
 		require.NoError(t, json.Unmarshal([]byte(out), &p), out)
-		require.Empty(t, p.Actions)
+		for _, action := range p.Actions {
+			require.Equal(t, "nothing", action.Op)
+		}
 		require.Equal(t, 2, p.Unchanged)
 		code, out, problems := a.discovery(t, "explain", "file/nothing-of-that-name")
 		require.Equal(t, 3, code, "%s %s", out, problems)

@@ -94,6 +94,14 @@ func (a *registrarAgent) employ(t *testing.T, bot string, change func(*types.Rol
 	require.NoError(t, os.WriteFile(a.token, []byte(a.bot.Token+"\n"), 0o600))
 }
 
+// owner is whose the agent's resources are.
+func (a *registrarAgent) owner(t *testing.T) string {
+	t.Helper()
+	id, err := os.ReadFile(filepath.Join(a.storage, "host-id"))
+	require.NoError(t, err)
+	return a.bot.Name + "/" + strings.TrimSpace(string(id)) + "/" + a.name
+}
+
 // run runs the agent until the test ends it.
 func (a *registrarAgent) run(t *testing.T) *harness.Process {
 	t.Helper()
