@@ -393,13 +393,32 @@ func (m *maker) sweep() {
 
 // spend asks the budget for the deletions that all other gates let pass.
 func (m *maker) spend() {
-	b := budget(m.in.Guard, m.in.History, m.in.Now, ask{owned: m.plan.Owned, deletions: len(m.leftovers), pending: m.pending})
+	counted := m.in.History.Recent(m.in.Now).counts()
+	a := ask{owned: m.plan.Owned, pending: m.pending}
+	for i := range m.in.Actual {
+		if len(counted) > 0 && m.mine[i] && counted[m.in.Actual[i].Key()] {
+			a.returned++
+		}
+	}
+	for _, l := range m.leftovers {
+		if counted[l.res.Key()] {
+			a.again++
+		} else {
+			a.deletions++
+		}
+	}
+	b := budget(m.in.Guard, m.in.History, m.in.Now, a)
 	m.plan.Budget = b
-	detail := b.detail(m.in.Guard.MaxDelete)
-	for i, l := range m.leftovers {
+	detail, free := b.detail(m.in.Guard.MaxDelete), b.Free
+	for _, l := range m.leftovers {
+		passed := counted[l.res.Key()] && !b.Frozen
+		if !passed && free > 0 {
+			passed = true
+			free--
+		}
 		v := m.in.judge(l)
-		v.checks = append(v.checks, Check{GateBudget, i < b.Free, detail})
-		if i < b.Free {
+		v.checks = append(v.checks, Check{GateBudget, passed, detail})
+		if passed {
 			m.delete(l, v.checks)
 			continue
 		}
