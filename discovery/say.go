@@ -34,6 +34,7 @@ func (r *Reconciler) say(ctx context.Context, p plan.Plan, result Result, err er
 		r.said.failure, r.said.repeats = "", 0
 	}
 	r.said.lastGood = time.Now()
+	r.failing.Store(&result.Failures)
 	r.sayTroubles(ctx, p, result)
 	r.opts.Metrics.applied(r.opts.Name, p, result, r.said.lastGood)
 	done := diagnostics.Report{Next: next, Took: took, Detail: detail(p, result)}
