@@ -23,7 +23,7 @@ import (
 
 var (
 	seedFlag      = flag.Uint64("seed", 0, "the one history that TestHistories plays; 0: all")
-	historiesFlag = flag.Int("histories", 10_000, "how many histories TestHistories plays")
+	historiesFlag = flag.Int("histories", histories, "how many histories TestHistories plays")
 )
 
 // TestHistories plays random histories of containers that come, go, move and
