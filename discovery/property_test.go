@@ -23,7 +23,7 @@ import (
 
 var (
 	seedFlag      = flag.Uint64("seed", 0, "the one history that TestHistories plays; 0: all")
-	historiesFlag = flag.Int("histories", 10_000, "how many histories TestHistories plays")
+	historiesFlag = flag.Int("histories", histories, "how many histories TestHistories plays")
 )
 
 // TestHistories plays random histories of containers that come, go, move and
@@ -105,8 +105,8 @@ type world struct {
 	crash context.CancelFunc
 	// approved are the deletions that a person approved.
 	approved map[string]bool
-	// deleted is when each deletion that nobody approved was done.
-	deleted []time.Time
+	// deleted is when each resource that nobody approved to be deleted was.
+	deleted map[string]time.Time
 	checked int
 }
 
@@ -114,7 +114,7 @@ type world struct {
 func play(t *testing.T, seed uint64, metrics *Metrics) tally {
 	w := &world{
 		t: t, seed: seed, metrics: metrics, random: rand.New(rand.NewPCG(seed, 7)),
-		source: NewFakeSource(), teleport: NewFakeTeleport(), store: &MemoryStore{}, approved: map[string]bool{},
+		source: NewFakeSource(), teleport: NewFakeTeleport(), store: &MemoryStore{}, approved: map[string]bool{}, deleted: map[string]time.Time{},
 	}
 	w.source.silent = true
 	w.policy = []plan.Policy{plan.PolicySync, plan.PolicySync, plan.PolicySync, plan.PolicyUpsertOnly, plan.PolicyCreateOnly}[w.random.IntN(5)]
@@ -271,7 +271,7 @@ func (w *world) look(restart bool) {
 func (w *world) approve(p plan.Plan) {
 	w.store.Approve(p.Hash())
 	w.tally.approved++
-	w.deleted = nil // an approval begins the hour anew
+	w.deleted = map[string]time.Time{} // an approval begins the hour anew
 	for _, a := range p.Actions {
 		if a.BlockedBy == plan.GateBudget {
 			w.approved[a.Key.Name] = true
@@ -279,25 +279,25 @@ func (w *world) approve(p plan.Plan) {
 	}
 }
 
-func (w *world) owned() int {
-	owned := 0
+// owned are the names of what is ours.
+func (w *world) owned() map[string]bool {
+	owned := map[string]bool{}
 	w.teleport.expire()
-	for _, r := range w.teleport.things {
-		if r.Owner() == us {
-			owned++
+	for name, r := range w.teleport.things {
+		if r.Owner() == us && r.Labels[resource.LabelSource] == fromHere {
+			owned[name] = true
 		}
 	}
 	return owned
 }
 
 // checkWrites looks at the writes since the last call, one by one, without
-// knowing how the plan came to them; owned is how many resources were ours
-// before them.
-func (w *world) checkWrites(owned int) {
+// knowing how the plan came to them; owned is what was ours before them.
+func (w *world) checkWrites(owned map[string]bool) {
 	writes := w.teleport.writes[w.checked:]
 	w.checked = len(w.teleport.writes)
 	w.tally.writes += len(writes)
-	var deleted []time.Time
+	deleted := map[string]time.Time{}
 	for _, write := range writes {
 		if write.Op != "create" {
 			require.True(w.t, write.Before.Owner() == us && write.Before.Labels[resource.LabelSource] == fromHere,
@@ -314,16 +314,20 @@ func (w *world) checkWrites(owned int) {
 			delete(w.approved, write.Name)
 			continue
 		}
-		deleted = append(deleted, write.At)
+		deleted[write.Name] = write.At
 	}
 	if len(deleted) == 0 {
 		return
 	}
-	w.deleted = slices.DeleteFunc(w.deleted, func(at time.Time) bool { return deleted[0].Sub(at) >= time.Hour })
-	base := owned + len(w.deleted)
-	w.deleted = append(w.deleted, deleted...)
-	if base >= plan.DefaultGuard().BudgetFrom {
-		require.LessOrEqual(w.t, len(w.deleted), base/2, "seed %d: the budget doesn't hold", w.seed)
+	// The share is one of what we owned at any time of the hour.
+	now := time.Now()
+	maps.DeleteFunc(w.deleted, func(_ string, at time.Time) bool { return now.Sub(at) >= time.Hour })
+	for name := range w.deleted {
+		owned[name] = true
+	}
+	maps.Copy(w.deleted, deleted)
+	if len(owned) >= plan.DefaultGuard().BudgetFrom {
+		require.LessOrEqual(w.t, len(w.deleted), len(owned)/2, "seed %d: the budget doesn't hold", w.seed)
 	}
 }
 

@@ -118,7 +118,7 @@ func TestBudget(t *testing.T) {
 	ago := func(minutes ...int) History {
 		var h History
 		for _, m := range minutes {
-			h.Deleted = append(h.Deleted, noon.Add(-time.Duration(m)*time.Minute))
+			h.Deleted = append(h.Deleted, Deletion{resource.Key{Kind: resource.KindApp, Name: fmt.Sprint("gone", m)}, noon.Add(-time.Duration(m) * time.Minute)})
 		}
 		return h
 	}
@@ -138,6 +138,9 @@ func TestBudget(t *testing.T) {
 		{name: "all may go", share: 1, ask: ask{owned: 1000, deletions: 1000}, free: 1000},
 		{name: "a trickle counts", history: ago(50, 40, 30, 20, 10), ask: ask{owned: 5, deletions: 1}, frozen: true},
 		{name: "what is an hour old doesn't", history: ago(60, 61, 62, 63, 64), ask: ask{owned: 10, deletions: 5}, free: 5},
+		{name: "to try again costs nothing", history: ago(1, 2, 3, 4, 5), ask: ask{owned: 10, returned: 5, again: 5}, free: 0},
+		{name: "but what is new does", history: ago(1, 2, 3, 4, 5), ask: ask{owned: 10, returned: 5, again: 5, deletions: 1}, frozen: true},
+		{name: "an alarm stops what is tried again, too", history: frozen, ask: ask{owned: 10, again: 1}, frozen: true},
 		{name: "an alarm stands although less is asked for", history: frozen, ask: ask{owned: 10, deletions: 1}, frozen: true},
 		{name: "an alarm stands while more may be asked for", history: frozen, ask: ask{owned: 10, pending: 1}, frozen: true},
 		{name: "an alarm ends when nothing is", history: frozen, ask: ask{owned: 10}},
@@ -201,8 +204,9 @@ func TestAnApprovalIsForOnePlan(t *testing.T) {
 	}
 	p = Make(in)
 	require.Equal(t, 21, p.Count(OpDelete), "those approved, and one that is within the budget")
-	in.History = in.History.Begin(noon, 1).Settle(p, noon)
+	in.History = in.History.Begin(noon, []resource.Key{{Kind: resource.KindApp, Name: "late"}, in.Actual[0].Key()}).Settle(p, noon)
 
+	require.Len(t, in.History.Deleted, 1, "those approved don't count")
 	in.Actual = crowd(20)[:5]
 	p = Make(in)
 	require.Equal(t, 5, p.Count(OpDelete), "what wasn't done yet is still approved")

@@ -166,16 +166,16 @@ func (in *Input) expires(keep bool) time.Time {
 	return in.Now.Add(in.TTL).UTC()
 }
 
-// same says whether what is registered is what a workload asks for, the marks
-// included, without building that resource: it's called for every resource each
-// time. Expires is left to stale.
+// same says whether what is registered, which is ours and that workload's, is
+// what the workload asks for, without building that resource: it's called for
+// every resource each time. Expires is left to stale.
 func (in *Input) same(d *Desired, actual *resource.Resource) bool {
 	want := &d.Resource
 	return want.Description == actual.Description && in.sameLabels(d, actual.Labels) && resource.EqualSpec(want.Spec, actual.Spec)
 }
 
 func (in *Input) sameLabels(d *Desired, actual map[string]string) bool {
-	counted := 3
+	counted := 3 // the marks, which were looked at before
 	for key, value := range d.Resource.Labels {
 		if reservedLabel(key) {
 			continue
@@ -199,8 +199,7 @@ func (in *Input) sameLabels(d *Desired, actual map[string]string) bool {
 			}
 		}
 	}
-	return counted == len(actual) && actual[resource.LabelWorkload] == d.Workload &&
-		actual[resource.LabelOwner] == in.Owner && actual[resource.LabelSource] == in.Source
+	return counted == len(actual)
 }
 
 // stale says whether a resource's Expires must be written anew: a third of its

@@ -83,6 +83,8 @@ type maker struct {
 	// claimed is true for what somebody asks for by its name, or that has to
 	// stay for that.
 	claimed []bool
+	// mine is true for what is ours and this source's.
+	mine []bool
 	// first is the first workload that asks for a key; others has the rest.
 	first  map[resource.Key]int
 	others map[resource.Key][]int
@@ -107,10 +109,12 @@ func (m *maker) index() {
 	in := m.in
 	m.actual = make(map[resource.Key]int, len(in.Actual))
 	m.claimed = make([]bool, len(in.Actual))
+	m.mine = make([]bool, len(in.Actual))
 	for i := range in.Actual {
 		r := &in.Actual[i]
 		m.actual[r.Key()] = i
 		if in.ours(r) {
+			m.mine[i] = true
 			m.plan.Owned++
 		} else {
 			m.plan.Foreign++
@@ -222,7 +226,7 @@ func (m *maker) decide(i int) {
 	actual := &m.in.Actual[at]
 	m.claimed[at] = true
 	switch {
-	case !m.in.ours(actual):
+	case !m.mine[at]:
 		_, why := gateOwner(m.in, actual)
 		m.conflict(i, fmt.Sprintf("%s exists already: %s; it's never overwritten", key, why))
 	case actual.Workload() != d.Workload:
@@ -244,7 +248,7 @@ func (m *maker) contested(i int, key resource.Key, at int, exists bool) bool {
 	}
 	claimants := append([]int{m.first[key]}, others...)
 	if exists {
-		if actual := &m.in.Actual[at]; m.in.ours(actual) && actual.Workload() == m.in.Desired[i].Workload {
+		if actual := &m.in.Actual[at]; m.mine[at] && actual.Workload() == m.in.Desired[i].Workload {
 			return false
 		}
 	}
@@ -369,11 +373,11 @@ func (m *maker) sweep() {
 	}
 	for i := range m.in.Actual {
 		r := &m.in.Actual[i]
-		if m.claimed[i] || m.in.Owner == "" || r.Owner() != m.in.Owner {
+		if m.claimed[i] || m.in.Owner == "" || !m.mine[i] && r.Owner() != m.in.Owner {
 			continue
 		}
 		l := m.leftover(r)
-		if l.held == "" && m.in.ours(r) {
+		if l.held == "" && m.mine[i] {
 			l.absence = m.absence(r.Key())
 		}
 		switch v := m.in.judge(l); {
@@ -389,13 +393,32 @@ func (m *maker) sweep() {
 
 // spend asks the budget for the deletions that all other gates let pass.
 func (m *maker) spend() {
-	b := budget(m.in.Guard, m.in.History, m.in.Now, ask{owned: m.plan.Owned, deletions: len(m.leftovers), pending: m.pending})
+	counted := m.in.History.Recent(m.in.Now).counts()
+	a := ask{owned: m.plan.Owned, pending: m.pending}
+	for i := range m.in.Actual {
+		if len(counted) > 0 && m.mine[i] && counted[m.in.Actual[i].Key()] {
+			a.returned++
+		}
+	}
+	for _, l := range m.leftovers {
+		if counted[l.res.Key()] {
+			a.again++
+		} else {
+			a.deletions++
+		}
+	}
+	b := budget(m.in.Guard, m.in.History, m.in.Now, a)
 	m.plan.Budget = b
-	detail := b.detail(m.in.Guard.MaxDelete)
-	for i, l := range m.leftovers {
+	detail, free := b.detail(m.in.Guard.MaxDelete), b.Free
+	for _, l := range m.leftovers {
+		passed := counted[l.res.Key()] && !b.Frozen
+		if !passed && free > 0 {
+			passed = true
+			free--
+		}
 		v := m.in.judge(l)
-		v.checks = append(v.checks, Check{GateBudget, i < b.Free, detail})
-		if i < b.Free {
+		v.checks = append(v.checks, Check{GateBudget, passed, detail})
+		if passed {
 			m.delete(l, v.checks)
 			continue
 		}
@@ -465,7 +488,7 @@ func (m *maker) refresh() {
 	var touched map[resource.Key]bool
 	for i := range m.in.Actual {
 		r := &m.in.Actual[i]
-		if !m.in.ours(r) {
+		if !m.mine[i] {
 			continue
 		}
 		if !m.in.stale(r) {
