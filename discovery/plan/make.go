@@ -1,0 +1,539 @@
+package plan
+
+import (
+	"fmt"
+	"time"
+
+	"rollcall/discovery/resource"
+)
+
+// Make compares what is wanted with what is registered.
+//
+// A resource is its workload's by the label rollcall/workload, whatever its name
+// and its address are. For each workload that asks for a resource by a name:
+//
+//	asks for it     registered under the name              what is done
+//	one workload    nothing                                create
+//	one workload    another's (no mark, other mark)        conflict
+//	one workload    its own, the same                      nothing
+//	one workload    its own, different                     update (policy)
+//	one workload    that of one that asks for another name  update: it takes the name
+//	one workload    that of one that can't be read         blocked
+//	one workload    that of one that is gone               update, after the gates of a deletion
+//	several         that of one of them                    as above for that one, conflict for the others
+//	several         anything else                          conflict for all; what is there stays
+//	can't be read   anything                               blocked; what it has stays
+//
+// And for each registered resource that is ours and that nobody asks for by its
+// name:
+//
+//	its workload                                   what is done
+//	is gone                                        delete, after the gates
+//	asks for another name, which is there          delete, after the gates
+//	asks for another name, which is to be made     delete, after the gates and after that
+//	asks for another name, which it can't have     blocked: it stays
+//	can't be read                                  blocked: it stays
+//
+// Leased resources (TTL) that stay for whatever reason are refreshed when a
+// third of their life is over: one that a gate protects mustn't vanish by
+// itself.
+func Make(in Input) Plan {
+	in.Guard = in.Guard.WithDefaults()
+	m := maker{in: &in, plan: Plan{Absences: map[resource.Key]Absence{}, Actions: []Action{}}}
+	m.index()
+	for i := range in.Desired {
+		m.decide(i)
+	}
+	m.takeAll()
+	m.sweep()
+	m.spend()
+	m.refresh()
+	sortActions(m.plan.Actions)
+	m.plan.DeletionHash = deletionHash(m.plan.Actions, false)
+	m.plan.PendingHash = deletionHash(m.plan.Actions, true)
+	return m.plan
+}
+
+// identity is a workload within a kind.
+type identity struct {
+	kind     resource.Kind
+	workload string
+}
+
+// outcome is what a workload's wish came to.
+type outcome uint8
+
+const (
+	undecided outcome = iota
+	// settled: it is registered, or will be by an update.
+	settled
+	// creating: it will be by a create.
+	creating
+	// refused: it isn't, and won't be by this plan.
+	refused
+)
+
+// maker makes one plan.
+type maker struct {
+	in   *Input
+	plan Plan
+
+	// actual is the index of in.Actual by key.
+	actual map[resource.Key]int
+	// claimed is true for what somebody asks for by its name, or that has to
+	// stay for that.
+	claimed []bool
+	// mine is true for what is ours and this source's.
+	mine []bool
+	// first is the first workload that asks for a key; others has the rest.
+	first  map[resource.Key]int
+	others map[resource.Key][]int
+	// byIdentity is the index of in.Desired by identity.
+	byIdentity map[identity]int
+	// broken are workloads of which no resource could be made, and why.
+	broken map[string]string
+	// outcomes are by index in in.Desired, with the reason of a refusal.
+	outcomes  []outcome
+	refusals  map[int]string
+	takeovers []int
+	// acknowledged are deletions that a person approved.
+	acknowledged map[resource.Key]bool
+	// leftovers passed all gates but the budget; pending counts those for which
+	// that isn't known yet.
+	leftovers []*leftover
+	pending   int
+}
+
+// index looks at both sides once.
+func (m *maker) index() {
+	in := m.in
+	m.actual = make(map[resource.Key]int, len(in.Actual))
+	m.claimed = make([]bool, len(in.Actual))
+	m.mine = make([]bool, len(in.Actual))
+	for i := range in.Actual {
+		r := &in.Actual[i]
+		m.actual[r.Key()] = i
+		if in.ours(r) {
+			m.mine[i] = true
+			m.plan.Owned++
+		} else {
+			m.plan.Foreign++
+		}
+	}
+	m.first = make(map[resource.Key]int, len(in.Desired))
+	m.others = map[resource.Key][]int{}
+	m.byIdentity = make(map[identity]int, len(in.Desired))
+	m.broken = map[string]string{}
+	m.outcomes = make([]outcome, len(in.Desired))
+	m.refusals = map[int]string{}
+	for i := range in.Desired {
+		m.claim(i)
+	}
+}
+
+// claim notes which name a workload asks for.
+func (m *maker) claim(i int) {
+	d := &m.in.Desired[i]
+	key := d.Resource.Key()
+	switch {
+	case d.Err != nil:
+		m.unreadable(i, resource.Key{}, d.Err.Error())
+		return
+	case d.Workload == "":
+		m.unreadable(i, key, "the source gave the workload no identity")
+		return
+	}
+	m.plan.Wanted++
+	id := identity{d.Resource.Kind, d.Workload}
+	if other, twice := m.byIdentity[id]; twice {
+		if twin := &m.in.Desired[other]; key == twin.Resource.Key() && d.Keep == twin.Keep && resource.Equal(d.Resource, twin.Resource) {
+			m.plan.Wanted--
+			m.outcomes[i] = settled
+			return
+		}
+		m.clash(other, i, d.Workload)
+		return
+	}
+	m.byIdentity[id] = i
+	if _, taken := m.first[key]; taken {
+		m.others[key] = append(m.others[key], i)
+		return
+	}
+	m.first[key] = i
+}
+
+// unreadable notes a workload of which no resource can be made.
+func (m *maker) unreadable(i int, key resource.Key, why string) {
+	d := &m.in.Desired[i]
+	m.outcomes[i] = refused
+	m.broken[d.Workload] = why
+	m.add(Action{
+		Op: OpBlocked, Key: key, Workload: d.Workload, BlockedBy: GateWorkload,
+		Reason: why + "; what it has registered stays",
+	})
+}
+
+// clash refuses two different wishes of one identity.
+func (m *maker) clash(first, second int, workload string) {
+	why := fmt.Sprintf("two workloads have the identity %q, so neither is registered", workload)
+	for _, i := range []int{first, second} {
+		if m.outcomes[i] == undecided {
+			m.conflict(i, why)
+		}
+	}
+}
+
+// conflict refuses a workload's wish.
+func (m *maker) conflict(i int, why string) {
+	d := &m.in.Desired[i]
+	m.outcomes[i] = refused
+	m.refusals[i] = why
+	key := d.Resource.Key()
+	if at, ok := m.actual[key]; ok {
+		m.claimed[at] = true // what is there stays while people argue
+	}
+	m.add(Action{Op: OpConflict, Key: key, Workload: d.Workload, After: m.in.labelled(d, nil), Reason: why})
+}
+
+// block refuses a workload's wish because of a gate.
+func (m *maker) block(i int, actual *resource.Resource, gate Gate, why string, waiting, wanted bool, checks []Check) {
+	d := &m.in.Desired[i]
+	m.outcomes[i] = refused
+	m.refusals[i] = why
+	m.add(Action{
+		Op: OpBlocked, Key: d.Resource.Key(), Workload: d.Workload, Before: actual, After: m.in.labelled(d, actual),
+		BlockedBy: gate, Reason: why, Waiting: waiting, Wanted: wanted, Gates: checks,
+	})
+}
+
+// decide settles what needs no look at what other workloads came to.
+func (m *maker) decide(i int) {
+	if m.outcomes[i] != undecided {
+		return
+	}
+	d := &m.in.Desired[i]
+	key := d.Resource.Key()
+	at, exists := m.actual[key]
+	if len(m.others) > 0 && m.contested(i, key, at, exists) {
+		return
+	}
+	if !exists {
+		m.outcomes[i] = creating
+		after := m.in.labelled(d, nil)
+		m.add(Action{Op: OpCreate, Key: key, Workload: d.Workload, After: after, Changes: resource.Diff(nil, after), Reason: "it isn't registered yet"})
+		return
+	}
+	actual := &m.in.Actual[at]
+	m.claimed[at] = true
+	switch {
+	case !m.mine[at]:
+		_, why := gateOwner(m.in, actual)
+		m.conflict(i, fmt.Sprintf("%s exists already: %s; it's never overwritten", key, why))
+	case actual.Workload() != d.Workload:
+		m.takeovers = append(m.takeovers, i)
+	case m.in.same(d, actual):
+		m.outcomes[i] = settled
+		m.unchanged(d.Workload, actual)
+	default:
+		m.update(i, actual, "it differs from what is wanted")
+	}
+}
+
+// contested settles a wish for a name that several have. It returns false for
+// the workload whose resource already has the name.
+func (m *maker) contested(i int, key resource.Key, at int, exists bool) bool {
+	others := m.others[key]
+	if len(others) == 0 {
+		return false
+	}
+	claimants := append([]int{m.first[key]}, others...)
+	if exists {
+		if actual := &m.in.Actual[at]; m.mine[at] && actual.Workload() == m.in.Desired[i].Workload {
+			return false
+		}
+	}
+	rival := claimants[0]
+	if rival == i {
+		rival = claimants[1]
+	}
+	m.conflict(i, fmt.Sprintf("%d workloads ask for the name %s, another is %q: rename one of them", len(claimants), key, m.in.Desired[rival].Workload))
+	return true
+}
+
+// update plans a change of what is registered, if the policy allows it.
+func (m *maker) update(i int, actual *resource.Resource, reason string) {
+	d := &m.in.Desired[i]
+	if !m.in.Policy.updates() {
+		m.block(i, actual, GatePolicy, fmt.Sprintf("it differs from what is wanted, and the policy is %s", m.in.Policy), false, true, nil)
+		return
+	}
+	after := m.in.labelled(d, actual)
+	m.outcomes[i] = settled
+	m.due(after)
+	m.add(Action{
+		Op: OpUpdate, Key: d.Resource.Key(), Workload: d.Workload, Before: actual, After: after,
+		Changes: resource.Diff(actual, after), Reason: reason,
+	})
+}
+
+// takeAll settles the wishes for names that are registered for other workloads
+// of ours: first those whose holder's own wish is settled, so that nobody loses
+// a name without having the next one. What is left then are rings (a swap of
+// two names), in which everybody gets what he asks for.
+func (m *maker) takeAll() {
+	for len(m.takeovers) > 0 {
+		var waiting []int
+		for _, i := range m.takeovers {
+			holder := m.in.Actual[m.actual[m.in.Desired[i].Resource.Key()]].Workload()
+			other, present := m.byIdentity[identity{m.in.Desired[i].Resource.Kind, holder}]
+			if present && m.outcomes[other] == undecided {
+				waiting = append(waiting, i)
+				continue
+			}
+			m.takeOver(i)
+		}
+		if len(waiting) == len(m.takeovers) {
+			m.takeOver(waiting[0])
+			waiting = waiting[1:]
+		}
+		m.takeovers = waiting
+	}
+}
+
+// takeOver settles a wish for a name that is registered for another workload of
+// ours.
+func (m *maker) takeOver(i int) {
+	d := &m.in.Desired[i]
+	key := d.Resource.Key()
+	actual := &m.in.Actual[m.actual[key]]
+	holder := actual.Workload()
+	l := m.leftover(actual)
+	l.successor = d.Workload
+	reason := fmt.Sprintf("the name was that of %q, which is gone", holder)
+	if other, present := m.byIdentity[identity{key.Kind, holder}]; present && l.held == "" {
+		// The holder is there and asks for another name: it gives this one up.
+		l.vacated = true
+		reason = fmt.Sprintf("the name was that of %q, which is now %s", holder, m.in.Desired[other].Resource.Key())
+	} else if l.held == "" {
+		l.absence = m.absence(key)
+	}
+	v := m.in.judge(l)
+	if v.stopped != "" {
+		m.block(i, actual, v.stopped, fmt.Sprintf("the name still belongs to %q: %s", holder, v.detail()), v.waiting, v.wanted, v.checks)
+		m.look(v, l)
+		return
+	}
+	m.update(i, actual, reason)
+	if last := &m.plan.Actions[len(m.plan.Actions)-1]; last.Op == OpUpdate {
+		last.Gates, last.Needs = v.checks, l.needs
+	}
+}
+
+// leftover describes a resource that its workload doesn't ask for any more.
+func (m *maker) leftover(r *resource.Resource) *leftover {
+	l := &leftover{res: r}
+	workload := r.Workload()
+	if why, broken := m.broken[workload]; broken {
+		l.held = fmt.Sprintf("its workload %q is there, but can't be read: %s", workload, why)
+		return l
+	}
+	i, present := m.byIdentity[identity{r.Kind, workload}]
+	if !present {
+		return l
+	}
+	switch key := m.in.Desired[i].Resource.Key(); m.outcomes[i] {
+	case refused:
+		l.held = fmt.Sprintf("its workload %q asks for %s and can't have it: %s", workload, key, m.refusals[i])
+	case creating, settled:
+		l.needs = key
+	}
+	return l
+}
+
+// absence counts a resource that isn't asked for.
+func (m *maker) absence(key resource.Key) Absence {
+	a, known := m.in.Absences[key]
+	if !known {
+		a = Absence{Since: m.in.Now}
+	}
+	if !m.in.Failed && m.in.GoodReads > 0 {
+		a.Reads++
+		m.plan.Absences[key] = a
+	} else if known {
+		m.plan.Absences[key] = a
+	}
+	return a
+}
+
+// sweep looks at every resource of ours that nobody asks for.
+func (m *maker) sweep() {
+	m.acknowledged = make(map[resource.Key]bool, len(m.in.History.Acknowledged))
+	for _, key := range m.in.History.Acknowledged {
+		m.acknowledged[key] = true
+	}
+	for i := range m.in.Actual {
+		r := &m.in.Actual[i]
+		if m.claimed[i] || m.in.Owner == "" || !m.mine[i] && r.Owner() != m.in.Owner {
+			continue
+		}
+		l := m.leftover(r)
+		if l.held == "" && m.mine[i] {
+			l.absence = m.absence(r.Key())
+		}
+		switch v := m.in.judge(l); {
+		case v.stopped != "":
+			m.stay(l, v, v.detail())
+		case m.acknowledged[r.Key()]:
+			m.delete(l, append(v.checks, Check{GateBudget, true, "a person approved this deletion"}))
+		default:
+			m.leftovers = append(m.leftovers, l)
+		}
+	}
+}
+
+// spend asks the budget for the deletions that all other gates let pass.
+func (m *maker) spend() {
+	counted := m.in.History.Recent(m.in.Now).counts()
+	a := ask{owned: m.plan.Owned, pending: m.pending}
+	for i := range m.in.Actual {
+		if len(counted) > 0 && m.mine[i] && counted[m.in.Actual[i].Key()] {
+			a.returned++
+		}
+	}
+	for _, l := range m.leftovers {
+		if counted[l.res.Key()] {
+			a.again++
+		} else {
+			a.deletions++
+		}
+	}
+	b := budget(m.in.Guard, m.in.History, m.in.Now, a)
+	m.plan.Budget = b
+	detail, free := b.detail(m.in.Guard.MaxDelete), b.Free
+	for _, l := range m.leftovers {
+		passed := counted[l.res.Key()] && !b.Frozen
+		if !passed && free > 0 {
+			passed = true
+			free--
+		}
+		v := m.in.judge(l)
+		v.checks = append(v.checks, Check{GateBudget, passed, detail})
+		if passed {
+			m.delete(l, v.checks)
+			continue
+		}
+		v.stopped, v.waiting = GateBudget, !b.Frozen
+		m.stay(l, v, detail)
+	}
+	if !b.More.IsZero() {
+		m.wake(b.More)
+	}
+}
+
+// delete plans a deletion.
+func (m *maker) delete(l *leftover, checks []Check) {
+	reason := "its workload is gone"
+	if _, present := m.byIdentity[identity{l.res.Kind, l.res.Workload()}]; present {
+		reason = "its workload has another name now"
+	}
+	m.add(Action{
+		Op: OpDelete, Key: l.res.Key(), Workload: l.res.Workload(), Before: l.res, Reason: reason, Gates: checks, Needs: l.needs,
+	})
+}
+
+// stay plans that a resource that nobody asks for stays.
+func (m *maker) stay(l *leftover, v verdict, why string) {
+	if v.stopped == GateSource || v.stopped == GateFirstRead || v.waiting {
+		m.pending++
+	}
+	m.plan.blocked(v.stopped)
+	m.look(v, l)
+	if v.stopped == GateOwner && !m.in.All {
+		return // another service's: no news unless somebody asks
+	}
+	m.add(Action{
+		Op: OpBlocked, Key: l.res.Key(), Workload: l.res.Workload(), Before: l.res, BlockedBy: v.stopped,
+		Reason: "not deleted: " + why, Waiting: v.waiting, Wanted: v.wanted, Gates: v.checks,
+	})
+}
+
+// look notes when the absent gate may open.
+func (m *maker) look(v verdict, l *leftover) {
+	if v.stopped != GateAbsent || !v.waiting {
+		return
+	}
+	left := max(0, m.in.Guard.AbsentFor-m.in.Now.Sub(l.absence.Since))
+	// The reads that are missing are spread over the time that is left.
+	if reads := m.in.Guard.AbsentReads - l.absence.Reads; reads > 0 {
+		left = max(left/time.Duration(reads), time.Second)
+	}
+	m.wake(m.in.Now.Add(left))
+}
+
+// unchanged plans nothing for a resource that is as it should be.
+func (m *maker) unchanged(workload string, actual *resource.Resource) {
+	if m.in.stale(actual) {
+		return // refresh does it
+	}
+	m.plan.Unchanged++
+	if m.in.All {
+		m.add(Action{Op: OpNothing, Key: actual.Key(), Workload: workload, Before: actual, After: actual, Reason: "it's as it should be"})
+	}
+}
+
+// refresh plans a new Expires for every resource of ours that stays and whose
+// life is to be prolonged, whatever keeps it: a lease that ran out would be a
+// deletion that no gate has seen.
+func (m *maker) refresh() {
+	var touched map[resource.Key]bool
+	for i := range m.in.Actual {
+		r := &m.in.Actual[i]
+		if !m.mine[i] {
+			continue
+		}
+		if !m.in.stale(r) {
+			m.due(r)
+			continue
+		}
+		if touched == nil {
+			touched = m.touched()
+		}
+		if touched[r.Key()] {
+			continue
+		}
+		after := r.Clone()
+		after.Expires = m.in.expires(kept(r))
+		m.due(&after)
+		m.add(Action{
+			Op: OpUpdate, Key: r.Key(), Workload: r.Workload(), Before: r, After: &after, Refresh: true,
+			Changes: resource.Diff(r, &after), Reason: "its lease is refreshed",
+		})
+	}
+}
+
+// touched are the resources that are updated or deleted by the plan.
+func (m *maker) touched() map[resource.Key]bool {
+	touched := map[resource.Key]bool{}
+	for i := range m.plan.Actions {
+		if a := &m.plan.Actions[i]; a.Op == OpUpdate || a.Op == OpDelete {
+			touched[a.Key] = true
+		}
+	}
+	return touched
+}
+
+// due notes when a leased resource is to be refreshed.
+func (m *maker) due(r *resource.Resource) {
+	if m.in.TTL > 0 && !r.Expires.IsZero() {
+		m.wake(m.in.refreshAt(r))
+	}
+}
+
+// wake notes a time at which the plan will be another one.
+func (m *maker) wake(at time.Time) {
+	if m.plan.NextLook.IsZero() || at.Before(m.plan.NextLook) {
+		m.plan.NextLook = at
+	}
+}
+
+func (m *maker) add(a Action) { m.plan.Actions = append(m.plan.Actions, a) }
