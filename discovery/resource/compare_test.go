@@ -8,7 +8,7 @@ import (
 	"github.com/stretchr/testify/require"
 )
 
-func app(change func(*Resource, *AppSpec)) Resource {
+func changed(change func(*Resource, *AppSpec)) Resource {
 	r := Resource{Kind: KindApp, Name: "a", Description: "d", Labels: map[string]string{"env": "prod"}}
 	spec := AppSpec{
 		URI: "http://10.0.0.1:80", Rewrite: &Rewrite{Headers: []Header{{"X-Key", "hunter2"}}, Redirect: []string{"a"}},
@@ -28,17 +28,17 @@ func TestEveryFieldCounts(t *testing.T) {
 	desktop := func(s WindowsDesktopSpec) Resource { return Resource{Kind: KindWindowsDesktop, Name: "a", Spec: s} }
 	kube := func(s KubeClusterSpec) Resource { return Resource{Kind: KindKubeCluster, Name: "a", Spec: s} }
 	for field, pair := range map[string][2]Resource{
-		"description":               {app(nil), app(func(r *Resource, _ *AppSpec) { r.Description = "e" })},
-		"labels.env":                {app(nil), app(func(r *Resource, _ *AppSpec) { r.Labels["env"] = "test" })},
-		"labels.more":               {app(nil), app(func(r *Resource, _ *AppSpec) { r.Labels["more"] = "x" })},
-		"spec.uri":                  {app(nil), app(func(_ *Resource, s *AppSpec) { s.URI = "http://10.0.0.2:80" })},
-		"spec.public_addr":          {app(nil), app(func(_ *Resource, s *AppSpec) { s.PublicAddr = "a.example.com" })},
-		"spec.insecure_skip_verify": {app(nil), app(func(_ *Resource, s *AppSpec) { s.InsecureSkipVerify = true })},
-		"spec.rewrite.headers[0]": {app(nil), app(func(_ *Resource, s *AppSpec) {
+		"description":               {changed(nil), changed(func(r *Resource, _ *AppSpec) { r.Description = "e" })},
+		"labels.env":                {changed(nil), changed(func(r *Resource, _ *AppSpec) { r.Labels["env"] = "test" })},
+		"labels.more":               {changed(nil), changed(func(r *Resource, _ *AppSpec) { r.Labels["more"] = "x" })},
+		"spec.uri":                  {changed(nil), changed(func(_ *Resource, s *AppSpec) { s.URI = "http://10.0.0.2:80" })},
+		"spec.public_addr":          {changed(nil), changed(func(_ *Resource, s *AppSpec) { s.PublicAddr = "a.example.com" })},
+		"spec.insecure_skip_verify": {changed(nil), changed(func(_ *Resource, s *AppSpec) { s.InsecureSkipVerify = true })},
+		"spec.rewrite.headers[0]": {changed(nil), changed(func(_ *Resource, s *AppSpec) {
 			s.Rewrite = &Rewrite{Headers: []Header{{"X-Key", "other"}}, Redirect: []string{"a"}}
 		})},
-		"spec.rewrite.redirect": {app(nil), app(func(_ *Resource, s *AppSpec) { s.Rewrite = &Rewrite{Headers: []Header{{"X-Key", "hunter2"}}} })},
-		"spec.dynamic_labels.up": {app(nil), app(func(_ *Resource, s *AppSpec) {
+		"spec.rewrite.redirect": {changed(nil), changed(func(_ *Resource, s *AppSpec) { s.Rewrite = &Rewrite{Headers: []Header{{"X-Key", "hunter2"}}} })},
+		"spec.dynamic_labels.up": {changed(nil), changed(func(_ *Resource, s *AppSpec) {
 			s.DynamicLabels = map[string]DynamicLabel{"up": {Period: time.Hour, Command: []string{"uptime", "-p"}}}
 		})},
 		"spec.protocol":    {database(DatabaseSpec{}), database(DatabaseSpec{Protocol: "mysql"})},
@@ -65,13 +65,13 @@ func TestEveryFieldCounts(t *testing.T) {
 
 func TestWhatMakesNoDifference(t *testing.T) {
 	for name, b := range map[string]Resource{
-		"nothing":               app(nil),
-		"labels of Teleport's":  app(func(r *Resource, _ *AppSpec) { r.Labels["teleport.dev/origin"] = "dynamic" }),
-		"when it ends":          app(func(r *Resource, _ *AppSpec) { r.Expires = time.Now() }),
-		"an equal copy's place": app(func(_ *Resource, s *AppSpec) { copied := *s.Rewrite; s.Rewrite = &copied }),
+		"nothing":               changed(nil),
+		"labels of Teleport's":  changed(func(r *Resource, _ *AppSpec) { r.Labels["teleport.dev/origin"] = "dynamic" }),
+		"when it ends":          changed(func(r *Resource, _ *AppSpec) { r.Expires = time.Now() }),
+		"an equal copy's place": changed(func(_ *Resource, s *AppSpec) { copied := *s.Rewrite; s.Rewrite = &copied }),
 	} {
-		require.True(t, Equal(app(nil), b), name)
-		require.True(t, Equal(b, app(nil)), name)
+		require.True(t, Equal(changed(nil), b), name)
+		require.True(t, Equal(b, changed(nil)), name)
 	}
 	none := Resource{Spec: AppSpec{}}
 	require.True(t, Equal(none, Resource{Spec: AppSpec{Rewrite: &Rewrite{}}, Labels: map[string]string{}}))
@@ -91,7 +91,7 @@ func TestDiffOfWhatIsntThere(t *testing.T) {
 // Whatever is shown of a resource shows no credential.
 func TestNoSecretIsShown(t *testing.T) {
 	for _, r := range []Resource{
-		app(nil),
+		changed(nil),
 		{Kind: KindApp, Name: "b", Spec: AppSpec{URI: "http://user:hunter2@hunter2@10.0.0.1/"}},
 		{Kind: KindDatabase, Name: "d", Spec: DatabaseSpec{URI: "mongodb://user:hunter2@db/"}},
 		{Kind: KindKubeCluster, Name: "k", Spec: KubeClusterSpec{Kubeconfig: "hunter2"}},
@@ -108,7 +108,7 @@ func TestNoSecretIsShown(t *testing.T) {
 }
 
 func TestJSON(t *testing.T) {
-	r := app(func(r *Resource, _ *AppSpec) { r.Expires = time.Date(2026, 1, 2, 3, 4, 5, 0, time.UTC) })
+	r := changed(func(r *Resource, _ *AppSpec) { r.Expires = time.Date(2026, 1, 2, 3, 4, 5, 0, time.UTC) })
 	data, err := json.Marshal(r)
 	require.NoError(t, err)
 	require.JSONEq(t, `{
