@@ -11,6 +11,8 @@ import (
 
 	"github.com/gravitational/teleport/api/types"
 	"github.com/stretchr/testify/require"
+
+	"rollcall/e2e/harness"
 )
 
 // TestDiscoveryFollowsAFile has an inventory change, and the registered
@@ -164,7 +166,12 @@ func TestDiscoveryCommands(t *testing.T) {
 		require.Contains(t, problems, "stop")
 		stop(t, agent)
 		a.must(t, "purge", "--yes")
-		require.Empty(t, r.registered(t))
+		harness.Eventually(t, patience, "everything deregistered", func() error {
+			if left := r.registered(t); len(left) > 0 {
+				return fmt.Errorf("%v are left", left)
+			}
+			return nil
+		})
 	})
 	require.Empty(t, r.cluster.Locks(t, a.bot), "no command disturbed the bot's identity")
 	require.LessOrEqual(t, r.cluster.Generation(t, a.bot), generation+1)

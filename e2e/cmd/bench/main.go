@@ -83,7 +83,15 @@ type options struct {
 	json  bool
 	// profile is where profiles go; empty: none.
 	profile string
+	// only is the one part to measure; empty: all.
+	only string
 }
+
+// The parts.
+const (
+	onlyOutputs   = "outputs"
+	onlyDiscovery = "discovery"
+)
 
 func parse(args []string, stderr io.Writer) (options, error) {
 	flags := flag.NewFlagSet("bench", flag.ContinueOnError)
@@ -91,16 +99,19 @@ func parse(args []string, stderr io.Writer) (options, error) {
 	sizes := flags.String("sizes", "1,10,50,200", "`numbers` of application outputs, at most 800 each")
 	repeat := flags.Int("repeat", 0, "`runs` of each measurement (default 7 for a few outputs, fewer for many); the median counts")
 	peer := flags.Bool("tbot", true, "measure the official agent, too (it takes minutes with 200 outputs)")
-	quick := flags.Bool("quick", false, "1 and 10 outputs, once each")
+	quick := flags.Bool("quick", false, "1 and 10 outputs, once each, and little of discovery")
+	only := flags.String("only", "", "measure `outputs or discovery` alone")
 	profile := flags.String("profile", "", "keep pprof profiles of the largest size in this `directory`, and measure nothing")
 	format := flags.String("format", "table", "print as `table or json`")
 	if err := flags.Parse(args); err != nil {
 		return options{}, flag.ErrHelp // Parse has said what is wrong
 	}
-	opts := options{repeat: *repeat, peer: *peer, quick: *quick, json: *format == "json", profile: *profile}
+	opts := options{repeat: *repeat, peer: *peer, quick: *quick, json: *format == "json", profile: *profile, only: *only}
 	switch {
 	case flags.NArg() > 0:
 		return opts, fmt.Errorf("unknown argument %q", flags.Arg(0))
+	case *only != "" && *only != onlyOutputs && *only != onlyDiscovery:
+		return opts, fmt.Errorf("--only is %q, and must be outputs or discovery", *only)
 	case *format != "table" && *format != "json":
 		return opts, fmt.Errorf("--format is %q, and must be table or json", *format)
 	}
@@ -153,12 +164,17 @@ func measure(ctx context.Context, opts options, progress io.Writer) (*report, er
 			return
 		}
 		result.Environment = s.environment()
-		for _, size := range opts.sizes {
-			result.Oneshot = append(result.Oneshot, s.oneshot(size))
+		if opts.only != onlyDiscovery {
+			for _, size := range opts.sizes {
+				result.Oneshot = append(result.Oneshot, s.oneshot(size))
+			}
+			result.Renewal = s.renewal(largest)
+			result.Idle = s.idle()
+			result.Binary = s.binaries()
 		}
-		result.Renewal = s.renewal(largest)
-		result.Idle = s.idle()
-		result.Binary = s.binaries()
+		if opts.only != onlyOutputs {
+			result.Discovery = s.discovery()
+		}
 		result.Aims = result.aims()
 	})
 	return result, err

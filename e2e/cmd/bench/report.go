@@ -15,7 +15,9 @@ type report struct {
 	Renewal     renewal     `json:"renewal"`
 	Idle        idle        `json:"idle"`
 	Binary      binaries    `json:"binary_bytes"`
-	Aims        []aim       `json:"aims"`
+	// Discovery is nil if it wasn't measured.
+	Discovery *discoveryFigures `json:"discovery,omitempty"`
+	Aims      []aim             `json:"aims"`
 }
 
 type environment struct {
