@@ -256,7 +256,7 @@ func TestServerBindsItsAddressAndCanRunAgain(t *testing.T) {
 			}
 			resp.Body.Close()
 			return resp.StatusCode == 200
-		}, 5*time.Second, 5*time.Millisecond)
+		}, 30*time.Second, 5*time.Millisecond)
 		cancel()
 		require.NoError(t, <-result)
 	}

@@ -43,7 +43,13 @@ type RunnerOptions struct {
 	// Units is shared by the runners of all outputs, so that a unit is reloaded
 	// once for all of them; nil: each hook asks systemd itself.
 	Units *Units
-	Log   *slog.Logger
+	// Ledger is shared by the runners of all outputs; nil: what was cut off is
+	// forgotten.
+	Ledger *Ledger
+	// Current describes the set in place as if all of it had just changed; a
+	// failure.NotFound if there's none. It goes with Ledger.
+	Current func(ctx context.Context) (Change, error)
+	Log     *slog.Logger
 }
 
 // Runner runs the hooks of one output after each change. It satisfies
@@ -60,6 +66,8 @@ type Runner struct {
 	// to whoever runs hooks.
 	unended map[string]<-chan struct{}
 	pulse   pulse.Pulse
+	// missed are the hooks that are made up for; they belong to Run.
+	missed entry
 
 	// wake holds one value while a change waits.
 	wake chan struct{}
@@ -88,6 +96,9 @@ func NewRunner(options RunnerOptions) (*Runner, error) {
 		}
 		if o.User != "" && !mayChangeUser() {
 			return nil, failure.New(failure.Configuration, "on_renewal[%d]: %s", i, userNeeds(o.User))
+		}
+		if _, err := checkPrivileged(o); err != nil {
+			return nil, failure.Wrap(failure.Configuration, err, "on_renewal[%d]: %s", i, err)
 		}
 		r.tasks = append(r.tasks, task{label: o.String(), options: o})
 	}
@@ -141,8 +152,9 @@ func (r *Runner) take() (Change, bool) {
 }
 
 // Run runs the hooks after each change until ctx is cancelled; what runs then
-// is killed. It returns nil.
+// is killed, and made up for by the next Run. It returns nil.
 func (r *Runner) Run(ctx context.Context) error {
+	r.makeUp(ctx)
 	// missed are the files that the failed hooks weren't told of.
 	var missed []string
 	for {
@@ -166,7 +178,9 @@ func (r *Runner) Run(ctx context.Context) error {
 // whether all have worked.
 func (r *Runner) serve(ctx context.Context, change Change) bool {
 	tasks, err := r.list()
+	tasks = r.pending(tasks, change)
 	failed := r.round(ctx, tasks, change, err)
+	r.note(change, failed)
 	for attempt := 1; len(failed.tasks) > 0 || failed.err != nil; attempt++ {
 		if ctx.Err() != nil {
 			return false
@@ -181,9 +195,10 @@ func (r *Runner) serve(ctx context.Context, change Change) bool {
 			// worked, and isn't run again.
 			inDirectory, err := r.listDirectory()
 			failed = r.round(ctx, append(failed.tasks, inDirectory...), change, err)
-			continue
+		} else {
+			failed = r.round(ctx, failed.tasks, change, nil)
 		}
-		failed = r.round(ctx, failed.tasks, change, nil)
+		r.note(change, failed)
 	}
 	r.report(nil, "all hooks ran: "+change.Reason)
 	return true
@@ -224,9 +239,9 @@ func (r *Runner) round(ctx context.Context, tasks []task, change Change, listing
 	r.pulse.Work("running hooks", roundLimit(tasks))
 	defer r.pulse.Rest()
 	var failed failures
-	for _, t := range tasks {
+	for i, t := range tasks {
 		if ctx.Err() != nil {
-			return failures{tasks: tasks, err: ctx.Err()}
+			return failures{tasks: append(failed.tasks, tasks[i:]...), unlisted: listing != nil, err: ctx.Err()}
 		}
 		if result := r.runOne(ctx, t, change); result.Err != nil {
 			failed.tasks = append(failed.tasks, t)
@@ -324,6 +339,7 @@ func (r *Runner) Once(ctx context.Context) error {
 	tasks, err := r.list()
 	failed := r.round(ctx, tasks, change, err)
 	r.report(failed.err, change.Reason)
+	r.note(change, failed)
 	if failed.err == nil {
 		return nil
 	}
