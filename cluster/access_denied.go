@@ -50,8 +50,8 @@ func explain(what intent, roles []string, err error) error {
 			return failure.Wrap(failure.NotFound, err, "%s: there's none that the identity may see (%s)", what.op, field)
 		}
 		return failure.Wrap(failure.Refused, err,
-			"%s: %s to match the resource's labels%s in spec.allow.%s (or one of spec.deny matches them)",
-			what.op, lacking(roles), labelText(what.labels), field)
+			"%s: %s a spec.allow.%s that matches the resource's labels%s, or has a spec.deny that does",
+			what.op, lacking(roles), field, labelText(what.labels))
 	}
 	return translate(what.op, err)
 }

@@ -1,7 +1,0 @@
-//go:build rollcall_e2e
-
-package registry_test
-
-import "testing"
-
-func TestNothingYet(t *testing.T) {}
