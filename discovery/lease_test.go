@@ -178,7 +178,7 @@ func TestExpired(t *testing.T) {
 	require.False(t, expired(now, time.Time{}), "for ever")
 	require.False(t, expired(now, now.Add(time.Second)))
 	require.True(t, expired(now, now))
-	require.True(t, expired(now.Round(0).Add(time.Minute), now.Add(time.Second)), "by the wall clock alone")
+	require.True(t, expired(now.Round(0).Add(time.Minute), now.Add(time.Second)), "by the wall clock, where there is no other reading")
 	require.True(t, expired(now.Add(2*time.Second), now.Add(time.Second)))
 }
 
