@@ -13,23 +13,24 @@ import (
 	"rollcall/acl"
 )
 
-// grantedName lists the readers that files written in place let in, so that they
-// can be shut out once they're readers no more: those files keep what their user
-// gave them, and an ACL doesn't say who set it. It gets a reader's name before he's
-// let in, and loses it after he's shut out.
+// grantedName lists the readers that plain files let in, so that they can be shut
+// out once they're readers no more: files written in place keep what their user
+// gave them, and an ACL doesn't say who set it. Files that are replaced are exact
+// without it, but the next configuration may write into them. It gets a reader's
+// name before he's let in, and loses it after he's shut out.
 const grantedName = "..readers"
 
 // changeReaders is called before anything is written in place. It notes who is
 // about to be let in, beside those who were; if nobody is, it shuts out those who
 // were. While there are readers, the write makes every ACL exact anyway.
 func (w *writing) changeReaders() error {
-	if w.opts.Update != UpdateInPlace {
+	if w.opts.Update == UpdateSet {
 		return nil
 	}
 	if len(w.access.readers) > 0 {
 		return w.saveGranted(slices.Concat(w.found.granted, w.access.readers))
 	}
-	if len(w.found.granted) == 0 {
+	if len(w.found.granted) == 0 || w.opts.Update != UpdateInPlace {
 		return nil
 	}
 	for _, name := range w.known() {
@@ -40,18 +41,19 @@ func (w *writing) changeReaders() error {
 	return nil
 }
 
-// forgetReaders is called after a write, when nobody but the readers is let in.
-// With sets and replaced files there's nothing to be remembered.
+// forgetReaders is called after a write, when nobody is let in but the readers
+// and those who couldn't be shut out. With sets there's nothing to be remembered.
 func (w *writing) forgetReaders() error {
-	if w.opts.Update != UpdateInPlace {
+	if w.opts.Update == UpdateSet {
 		return w.saveGranted(nil)
 	}
-	return w.saveGranted(w.access.readers)
+	return w.saveGranted(slices.Concat(w.access.readers, w.stay))
 }
 
-// shut takes the ACL from a plain file, and from the directory that it's in, if
-// it's one that this package made, for readers that it knows of. A file that went
-// meanwhile needs nothing.
+// shut takes the readers that were let in from the ACL of a plain file, and of the
+// directory that it's in; whoever else is there stays. A file that went meanwhile
+// needs nothing. One whose ACL isn't ours to change is told of, and its readers
+// stay remembered.
 func (w *writing) shut(name string) error {
 	if top, rest := split(name); rest != "" {
 		if err := w.shut(top); err != nil {
@@ -64,15 +66,22 @@ func (w *writing) shut(name string) error {
 			return nil
 		}
 		list, err := acl.Get(fd, acl.Access)
-		if err != nil || !w.knows(list.Named()) {
+		out := w.grantedIn(list)
+		if err != nil || len(out) == 0 {
 			return nil //nolint:nilerr // no ACLs: nobody is in one
 		}
-		if !madeForReaders(list, dir) || !mayGrant(st) {
-			w.warnOf(name, "A file still lets in somebody who isn't a reader any more: its owner or its ACL was changed since.", "file", name)
+		if !mayGrant(st) {
+			w.warnOf(name, "A file still lets in somebody who isn't a reader any more: it belongs to another user now.", "file", name)
+			w.stay = append(w.stay, out...)
 			return nil
 		}
 		d.step("shut " + base)
-		if err := (ownerOnly{}).apply(fd, dir); err != nil {
+		if len(out) == len(list.Named()) && madeForReaders(list, dir) {
+			err = (ownerOnly{}).apply(fd, dir)
+		} else {
+			err = setExactly(fd, without(list, out))
+		}
+		if err != nil {
 			return d.fail("set permissions of", base, err)
 		}
 		w.repaired = append(w.repaired, name)
@@ -84,14 +93,42 @@ func (w *writing) shut(name string) error {
 	return err
 }
 
+// grantedIn returns the entries of those who were let in by this package.
+func (w *writing) grantedIn(list acl.ACL) []acl.Entry {
+	return slices.DeleteFunc(list.Named(), func(e acl.Entry) bool { return !holds(w.found.granted, e) })
+}
+
 // knows says that all of these were let in by this package; false for nobody.
 func (w *writing) knows(named []acl.Entry) bool {
 	for _, e := range named {
-		if !slices.ContainsFunc(w.found.granted, func(g acl.Entry) bool { return g.Tag == e.Tag && g.ID == e.ID }) {
+		if !holds(w.found.granted, e) {
 			return false
 		}
 	}
 	return len(named) > 0
+}
+
+// holds says that the list names the same user or group, whatever it gives.
+func holds(list []acl.Entry, e acl.Entry) bool {
+	return slices.ContainsFunc(list, func(g acl.Entry) bool { return g.Tag == e.Tag && g.ID == e.ID })
+}
+
+// without returns the list without some of its named entries. Nobody gets more by
+// it: where no named entry is left, the mask goes, and the group keeps what it let
+// through.
+func without(list acl.ACL, out []acl.Entry) acl.ACL {
+	limit := list.Limit()
+	left := slices.DeleteFunc(slices.Clone(list), func(e acl.Entry) bool { return holds(out, e) })
+	if len(left.Named()) > 0 {
+		return left
+	}
+	left = slices.DeleteFunc(left, func(e acl.Entry) bool { return e.Tag == acl.Mask })
+	for i := range left {
+		if left[i].Tag == acl.OwnerGroup {
+			left[i].Perm &= limit
+		}
+	}
+	return left
 }
 
 // saveGranted writes the list if it's another than the one that is there.

@@ -85,7 +85,8 @@ func TestAnotherReaderInPlace(t *testing.T) {
 	require.Equal(t, before[filepath.Join(path, grantedName)], state(t, path)[filepath.Join(path, grantedName)], "it isn't written in vain")
 }
 
-// TestSetsForgetReaders: their ACLs are exact without a memory.
+// TestSetsForgetReaders: their ACLs are exact without a memory, and so are those of
+// replaced files.
 func TestSetsForgetReaders(t *testing.T) {
 	for _, mode := range []UpdateMode{UpdateSet, UpdateFile} {
 		path := quick(t)
@@ -96,16 +97,61 @@ func TestSetsForgetReaders(t *testing.T) {
 	}
 }
 
-func TestAFileThatAnEarlierReaderKeeps(t *testing.T) {
+// TestReplacedFilesAreWrittenInPlace: what was replaced for readers is overwritten
+// for nobody by the next configuration.
+func TestReplacedFilesAreWrittenInPlace(t *testing.T) {
 	path := quick(t)
-	write(t, directory(t, path, update(UpdateInPlace), theReader()), setOf("1", "key"))
+	write(t, directory(t, path, update(UpdateFile), theReader()), setOf("1", "key"))
+	require.Equal(t, readerFile, listOf(t, filepath.Join(path, "key"), acl.Access))
+	write(t, directory(t, path, update(UpdateInPlace)), setOf("2", "key"))
+	require.Empty(t, listOf(t, filepath.Join(path, "key"), acl.Access))
+	require.Empty(t, listOf(t, path, acl.Access))
+	require.NoFileExists(t, filepath.Join(path, grantedName))
+}
+
+// TestAListThatWasChanged loses the earlier reader alone.
+func TestAListThatWasChanged(t *testing.T) {
+	path := quick(t)
+	write(t, directory(t, path, update(UpdateInPlace), theReader()), setOf("1", "key", "other"))
 	by := acl.ACL{{Tag: acl.Owner, Perm: 6}, {Tag: acl.User, Perm: acl.Read, ID: 61001}, {Tag: acl.OwnerGroup, Perm: acl.Read}, {Tag: acl.Mask, Perm: acl.Read}, {Tag: acl.Other}}
 	setList(t, filepath.Join(path, "key"), acl.Access, by)
-	d := directory(t, path, update(UpdateInPlace))
-	log := captureLog(d)
-	write(t, d, setOf("2", "key"))
-	require.Contains(t, log.String(), "A file still lets in somebody who isn't a reader any more")
-	require.Equal(t, by.String(), listOf(t, filepath.Join(path, "key"), acl.Access))
+	also := acl.New(6, acl.Entry{Tag: acl.User, Perm: acl.Read, ID: 61001}, acl.Entry{Tag: acl.User, Perm: acl.Read, ID: 61002})
+	setList(t, filepath.Join(path, "other"), acl.Access, also)
+
+	write(t, directory(t, path, update(UpdateInPlace)), setOf("2", "key", "other"))
+
+	require.Empty(t, listOf(t, filepath.Join(path, "key"), acl.Access))
+	require.Equal(t, os.FileMode(0o640), stat(t, filepath.Join(path, "key")).Mode().Perm(), "the group's own right stays")
+	require.Equal(t, acl.New(6, acl.Entry{Tag: acl.User, Perm: acl.Read, ID: 61002}).String(), listOf(t, filepath.Join(path, "other"), acl.Access))
+	require.NoFileExists(t, filepath.Join(path, grantedName))
+}
+
+// TestAFileThatAnEarlierReaderKeeps belongs to somebody else, who alone may change
+// its ACL. The reader is remembered for the day on which it's ours again.
+func TestAFileThatAnEarlierReaderKeeps(t *testing.T) {
+	needRoot(t, "to work as another user")
+	path := filepath.Join(reachable(t), "out")
+	require.NoError(t, os.Mkdir(path, 0o700))
+	require.NoError(t, os.Chown(path, botID, botID))
+	key := filepath.Join(path, "key")
+	as(t, botID, func() { write(t, directory(t, path, update(UpdateInPlace), theReader()), setOf("1", "key")) })
+	require.NoError(t, os.Chown(key, thirdID, thirdID))
+	list := acl.New(6, acl.Entry{Tag: acl.User, Perm: 6, ID: botID}, acl.Entry{Tag: acl.User, Perm: acl.Read, ID: readerID})
+	setList(t, key, acl.Access, list)
+
+	as(t, botID, func() {
+		d := directory(t, path, update(UpdateInPlace))
+		log := captureLog(d)
+		write(t, d, setOf("1", "key"))
+		require.Contains(t, log.String(), "A file still lets in somebody who isn't a reader any more")
+	})
+	require.Equal(t, list.String(), listOf(t, key, acl.Access))
+	require.Equal(t, "user:61001\n", string(mustRead(t, filepath.Join(path, grantedName))))
+
+	require.NoError(t, os.Chown(key, botID, botID))
+	as(t, botID, func() { write(t, directory(t, path, update(UpdateInPlace)), setOf("1", "key")) })
+	require.NotContains(t, listOf(t, key, acl.Access), "61001")
+	require.NoFileExists(t, filepath.Join(path, grantedName))
 }
 
 func TestPlantedReaders(t *testing.T) {

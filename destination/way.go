@@ -138,10 +138,14 @@ func (at *parent) replaceable(friends ...uint32) exposure {
 		}
 		return false
 	}
-	if !friend(at.st.Uid) {
+	sticky := at.st.Mode&unix.S_ISVTX != 0
+	others := at.list.Permits(acl.Subject{UID: nobodyInParticular}, at.st.Uid, at.st.Gid, acl.Write|acl.Execute)
+	switch {
+	case others && !sticky:
+		return exposedToAll
+	case !friend(at.st.Uid):
 		return exposure("its owner " + acl.UserName(at.st.Uid))
-	}
-	if at.st.Mode&unix.S_ISVTX != 0 {
+	case sticky:
 		return ""
 	}
 	for _, e := range at.list {
@@ -154,8 +158,6 @@ func (at *parent) replaceable(friends ...uint32) exposure {
 			continue
 		}
 		switch {
-		case e.Tag == acl.Other:
-			return exposedToAll
 		case e.Tag == acl.OwnerGroup && at.st.Gid != 0:
 			return exposure("its group " + acl.GroupName(at.st.Gid))
 		case e.Tag == acl.Group && e.ID != 0:

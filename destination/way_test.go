@@ -78,6 +78,19 @@ func TestInitLooksWhoMayWriteToAParent(t *testing.T) {
 		{name: "the bot's", make: func(t *testing.T, p string) { require.NoError(t, os.Chown(p, botID, botID)) }},
 		{name: "everybody's", make: func(t *testing.T, p string) { require.NoError(t, os.Chmod(p, 0o777)) },
 			error: "everybody can write to PARENT, and so put something else in the place of PATH: run `chmod o-w PARENT`"},
+		{name: "everybody's, and a group's", make: func(t *testing.T, p string) {
+			require.NoError(t, os.Chown(p, 0, thirdID))
+			require.NoError(t, os.Chmod(p, 0o777))
+		}, error: "everybody can write to PARENT"},
+		{name: "everybody's, and a stranger's", make: func(t *testing.T, p string) {
+			require.NoError(t, os.Chown(p, thirdID, 0))
+			require.NoError(t, os.Chmod(p, 0o777))
+		}, error: "everybody can write to PARENT"},
+		{name: "everybody's, and somebody's by ACL", make: func(t *testing.T, p string) {
+			list := acl.New(7, acl.Entry{Tag: acl.User, Perm: 7, ID: thirdID})
+			list[len(list)-1].Perm = 7 // others
+			setList(t, p, acl.Access, list)
+		}, error: "everybody can write to PARENT"},
 		{name: "everybody's, with the sticky bit", make: func(t *testing.T, p string) {
 			require.NoError(t, os.Chmod(p, 0o777|os.ModeSticky))
 		}},

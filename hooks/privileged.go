@@ -1,7 +1,6 @@
 package hooks
 
 import (
-	"errors"
 	"os"
 	"path/filepath"
 	"slices"
@@ -62,37 +61,37 @@ func parts(path string) []string {
 func outOfReach(path string, st unix.Stat_t, onTheWay bool, friends []uint32) error {
 	if st.Uid != 0 && !slices.Contains(friends, st.Uid) {
 		return failure.New(failure.Configuration,
-			"%s belongs to user %d, who could have the agent, which is root, run anything: give it to root (chown root %s), or have the hook run as that user (`user: %d`)", path, st.Uid, path, st.Uid)
+			"%s belongs to user %d, who could have the agent run anything with rights of others: give it to root (chown root %s), or have the hook run as that user (`user: %d`)", path, st.Uid, path, st.Uid)
 	}
 	if !isLink(st.Mode) && st.Mode&0o022 != 0 && (!onTheWay || st.Mode&unix.S_ISVTX == 0) {
 		return failure.New(failure.Configuration,
-			"%s can be written by others than its owner, who could have the agent, which is root, run anything; chmod go-w %s", path, path)
+			"%s can be written by others than its owner, who could have the agent run anything with rights of others; chmod go-w %s", path, path)
 	}
 	return nil
 }
 
-// friendsOf are those who may change a program beside root: whom it runs as.
+// friendsOf are those who may change a program beside root: whom it runs as, and
+// the agent's own user, who may become that one anyway.
 func friendsOf(o Options) []uint32 {
+	friends := []uint32{uint32(os.Geteuid())}
 	if o.User == "" {
-		return nil
+		return friends
 	}
 	who, err := lookUp(o.User)
 	if err != nil {
-		return nil // the run tells of it
+		return friends // the run tells of it
 	}
-	return []uint32{who.credential.Uid}
+	return append(friends, who.credential.Uid)
 }
 
-// checkPrivileged refuses a program that others can change, if the agent is root,
-// and returns its real path. For one that isn't there, and for any other agent,
-// that's "": it can't be run, or be run as it is.
+// checkPrivileged refuses a program that others can change, if it's run with
+// rights that they lack: by an agent that is root, or as another user. It returns
+// the real path, which is what must be run then, and "" for any other program. One
+// that isn't there is an error too: somebody might put another in its place
+// between this look and the run.
 func checkPrivileged(o Options) (string, error) {
-	if len(o.Exec) == 0 || os.Geteuid() != 0 {
+	if len(o.Exec) == 0 || os.Geteuid() != 0 && o.User == "" {
 		return "", nil
 	}
-	path, err := privileged(o.Exec[0], friendsOf(o))
-	if errors.Is(err, os.ErrNotExist) {
-		return "", nil
-	}
-	return path, err
+	return privileged(o.Exec[0], friendsOf(o))
 }

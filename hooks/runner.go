@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"os"
 	"path/filepath"
 	"sync"
 	"time"
@@ -97,8 +98,10 @@ func NewRunner(options RunnerOptions) (*Runner, error) {
 		if o.User != "" && !mayChangeUser() {
 			return nil, failure.New(failure.Configuration, "on_renewal[%d]: %s", i, userNeeds(o.User))
 		}
-		if _, err := checkPrivileged(o); err != nil {
-			return nil, failure.Wrap(failure.Configuration, err, "on_renewal[%d]: %s", i, err)
+		// Each run looks again and refuses it then: a hook that is in doubt keeps
+		// nobody's credentials from being renewed.
+		if _, err := checkPrivileged(o); err != nil && !errors.Is(err, os.ErrNotExist) {
+			r.log.Warn("A hook won't be run as long as others could change it.", "hook", o.String(), "err", err)
 		}
 		r.tasks = append(r.tasks, task{label: o.String(), options: o})
 	}

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"hash/fnv"
+	"os"
 	"strings"
 	"time"
 
@@ -107,6 +108,9 @@ func (r *Runner) prepare(t task, change Change) (program, error) {
 		p.argv = []string{path}
 	default:
 		path, err := checkPrivileged(t.options)
+		if errors.Is(err, os.ErrNotExist) {
+			return p, failure.Wrap(failure.Configuration, err, "%s can't be started: no such file or directory", p.argv[0])
+		}
 		if err != nil {
 			return p, err
 		}

@@ -48,6 +48,10 @@ func (o UnitOptions) trigger(verb, unit string) Trigger {
 	if verb == "reload" {
 		job = "ExecCondition=/usr/bin/systemctl --quiet is-active -- " + argument(unit) + "\nExecStart=/usr/bin/systemctl reload -- " + argument(unit)
 	}
+	// The wish is a file that is there, not one that changed: a wish that comes
+	// while the job runs is seen when it ends, and a runtime directory that goes is
+	// none. It's taken away first, whatever becomes of the job.
+	job = "ExecCondition=/usr/bin/rm -f -- " + argument(t.Touch) + "\n" + job
 	at := func(name string) string { return "/etc/systemd/system/" + name }
 	t.Files = []File{
 		{at(t.PathUnit), fmt.Sprintf(`# Written by "rollcall install systemd", for a host without polkit.
@@ -55,7 +59,7 @@ func (o UnitOptions) trigger(verb, unit string) Trigger {
 Description=Watch for rollcall's wish to %s %s
 
 [Path]
-PathChanged=%s
+PathExists=%s
 
 [Install]
 WantedBy=multi-user.target

@@ -158,7 +158,7 @@ func TestInstallAllowsHooks(t *testing.T) {
 			require.NoFileExists(t, path, "it only prints")
 		}
 	}
-	require.Contains(t, stderr, "PathChanged=/run/rollcall/reload-nginx.service\n")
+	require.Contains(t, stderr, "PathExists=/run/rollcall/reload-nginx.service\n")
 	require.Contains(t, stderr, `in place of reload_unit: nginx.service write exec: [/usr/bin/touch, "/run/rollcall/reload-nginx.service"], which rollcall-reload-nginx.path watches`)
 
 	otherRoot := t.TempDir()

@@ -11,7 +11,7 @@ import (
 	"rollcall/failure"
 )
 
-func app(change ...func(*Resource, *AppSpec)) Resource {
+func validApp(change ...func(*Resource, *AppSpec)) Resource {
 	r := Resource{Kind: KindApp, Name: "grafana", Labels: map[string]string{"env": "prod"}}
 	spec := AppSpec{URI: "http://127.0.0.1:3000"}
 	for _, do := range change {
@@ -22,16 +22,16 @@ func app(change ...func(*Resource, *AppSpec)) Resource {
 }
 
 func withURI(uri string) Resource {
-	return app(func(_ *Resource, s *AppSpec) { s.URI = uri })
+	return validApp(func(_ *Resource, s *AppSpec) { s.URI = uri })
 }
 
 func TestCheckGood(t *testing.T) {
 	for _, r := range []Resource{
-		app(),
+		validApp(),
 		withURI("https://grafana.internal/d/x?y=z"),
 		withURI("tcp://db_1:5432"),
 		withURI("http://[::1]:80"),
-		app(func(_ *Resource, s *AppSpec) {
+		validApp(func(_ *Resource, s *AppSpec) {
 			s.PublicAddr = "grafana.example.com"
 			s.Rewrite = &Rewrite{Headers: []Header{{"Authorization", "Bearer {{internal.jwt}}"}}, Redirect: []string{"10.0.0.1"}}
 			s.DynamicLabels = map[string]DynamicLabel{"load": {time.Minute, []string{"uptime"}}}
@@ -57,15 +57,15 @@ func TestCheckBad(t *testing.T) {
 		field string
 		says  string
 	}{
-		{"no name", app(func(r *Resource, _ *AppSpec) { r.Name = "" }), "name", "is empty"},
-		{"a name that isn't a label", app(func(r *Resource, _ *AppSpec) { r.Name = "My App" }), "name", `"my-app" would do`},
-		{"a description of two lines", app(func(r *Resource, _ *AppSpec) { r.Description = "a\nb" }), "description", "control"},
-		{"a description that isn't text", app(func(r *Resource, _ *AppSpec) { r.Description = "\xff" }), "description", "UTF-8"},
-		{"a long description", app(func(r *Resource, _ *AppSpec) { r.Description = strings.Repeat("a", 2000) }), "description", "1024 is the most"},
-		{"too many labels", app(func(r *Resource, _ *AppSpec) { r.Labels = many }), "labels", "64 is the most"},
-		{"a label's key", app(func(r *Resource, _ *AppSpec) { r.Labels = map[string]string{"a b": "c"} }), "labels", `"a b"`},
-		{"an owner's label", app(func(r *Resource, _ *AppSpec) { r.Labels = map[string]string{LabelOwner: "me"} }), "labels." + LabelOwner, "reserved"},
-		{"a label's value", app(func(r *Resource, _ *AppSpec) { r.Labels = map[string]string{"a": "b\x00"} }), "labels.a", "control"},
+		{"no name", validApp(func(r *Resource, _ *AppSpec) { r.Name = "" }), "name", "is empty"},
+		{"a name that isn't a label", validApp(func(r *Resource, _ *AppSpec) { r.Name = "My App" }), "name", `"my-app" would do`},
+		{"a description of two lines", validApp(func(r *Resource, _ *AppSpec) { r.Description = "a\nb" }), "description", "control"},
+		{"a description that isn't text", validApp(func(r *Resource, _ *AppSpec) { r.Description = "\xff" }), "description", "UTF-8"},
+		{"a long description", validApp(func(r *Resource, _ *AppSpec) { r.Description = strings.Repeat("a", 2000) }), "description", "1024 is the most"},
+		{"too many labels", validApp(func(r *Resource, _ *AppSpec) { r.Labels = many }), "labels", "64 is the most"},
+		{"a label's key", validApp(func(r *Resource, _ *AppSpec) { r.Labels = map[string]string{"a b": "c"} }), "labels", `"a b"`},
+		{"an owner's label", validApp(func(r *Resource, _ *AppSpec) { r.Labels = map[string]string{LabelOwner: "me"} }), "labels." + LabelOwner, "reserved"},
+		{"a label's value", validApp(func(r *Resource, _ *AppSpec) { r.Labels = map[string]string{"a": "b\x00"} }), "labels.a", "control"},
 		{"no URI", withURI(""), "uri", "is empty"},
 		{"no scheme", withURI("127.0.0.1:3000"), "uri", "no URI"},
 		{"a file", withURI("file:///etc/passwd"), "uri", "scheme"},
@@ -79,14 +79,14 @@ func TestCheckBad(t *testing.T) {
 		{"a space", withURI("http://h/a b"), "uri", "no URI"},
 		{"a template that was left over", withURI("http://h/{{ .Name }}"), "uri", "no URI"},
 		{"a line's end", withURI("http://h/\r\nX: y"), "uri", "control"},
-		{"a public address with a port", app(func(_ *Resource, s *AppSpec) { s.PublicAddr = "a.example.com:443" }), "public_addr", "without scheme and port"},
-		{"a header's name", app(func(_ *Resource, s *AppSpec) { s.Rewrite = &Rewrite{Headers: []Header{{"A B", "c"}}} }), "rewrite.headers[0].name", "no name of a header"},
-		{"a header's value", app(func(_ *Resource, s *AppSpec) { s.Rewrite = &Rewrite{Headers: []Header{{"A", "c\r\nB: d"}}} }), "rewrite.headers[0].value", "control"},
-		{"a redirect", app(func(_ *Resource, s *AppSpec) { s.Rewrite = &Rewrite{Redirect: []string{"http://a"}} }), "rewrite.redirect[0]", "host name"},
-		{"a period", app(func(_ *Resource, s *AppSpec) {
+		{"a public address with a port", validApp(func(_ *Resource, s *AppSpec) { s.PublicAddr = "a.example.com:443" }), "public_addr", "without scheme and port"},
+		{"a header's name", validApp(func(_ *Resource, s *AppSpec) { s.Rewrite = &Rewrite{Headers: []Header{{"A B", "c"}}} }), "rewrite.headers[0].name", "no name of a header"},
+		{"a header's value", validApp(func(_ *Resource, s *AppSpec) { s.Rewrite = &Rewrite{Headers: []Header{{"A", "c\r\nB: d"}}} }), "rewrite.headers[0].value", "control"},
+		{"a redirect", validApp(func(_ *Resource, s *AppSpec) { s.Rewrite = &Rewrite{Redirect: []string{"http://a"}} }), "rewrite.redirect[0]", "host name"},
+		{"a period", validApp(func(_ *Resource, s *AppSpec) {
 			s.DynamicLabels = map[string]DynamicLabel{"a": {time.Millisecond, []string{"x"}}}
 		}), "dynamic_labels.a.period", "a second"},
-		{"a command", app(func(_ *Resource, s *AppSpec) { s.DynamicLabels = map[string]DynamicLabel{"a": {time.Second, nil}} }), "dynamic_labels.a.command", "empty"},
+		{"a command", validApp(func(_ *Resource, s *AppSpec) { s.DynamicLabels = map[string]DynamicLabel{"a": {time.Second, nil}} }), "dynamic_labels.a.command", "empty"},
 		{"no spec", Resource{Kind: "x", Name: "a"}, "kind", "use app, db"},
 		{"no protocol", Resource{Kind: KindDatabase, Name: "a", Spec: DatabaseSpec{URI: "a:1"}}, "protocol", "postgres"},
 		{"a database without a port", Resource{Kind: KindDatabase, Name: "a", Spec: DatabaseSpec{Protocol: "mysql", URI: "a"}}, "uri", "host:port"},

@@ -239,6 +239,18 @@ func TestLabels(t *testing.T) {
 		c := decide(t, Options{AllowLabels: []string{"labels"}}, web(labelled("rollcall.labels.env", "dev", "rollcall.labels.x", "y")))[0]
 		require.NoError(t, c.Err)
 		require.Equal(t, map[string]string{"env": "prod", "x": "y"}, c.Resource.Labels)
+		require.Contains(t, tell([]candidate{c}), "left out, since the service sets them itself or there are 64 already: env")
+	})
+	t.Run("as many as there may be, and always the same", func(t *testing.T) {
+		b := web()
+		for i := range 100 {
+			b.labels[fmt.Sprintf("rollcall.labels.k%02d", i)] = "x"
+		}
+		c := decide(t, Options{AllowLabels: []string{"labels"}}, b)[0]
+		require.NoError(t, c.Err)
+		require.Len(t, c.Resource.Labels, resource.MaxLabels)
+		require.Contains(t, c.Resource.Labels, "k62")
+		require.NotContains(t, c.Resource.Labels, "k63")
 	})
 	for _, key := range []string{"rollcall/owner", "rollcall/keep", "teleport.dev/origin", "Teleport.dev/x", "teleport.internal/x"} {
 		t.Run("reserved: "+key, func(t *testing.T) {
