@@ -39,6 +39,9 @@ func (s *Server) handler() http.Handler {
 		mux.HandleFunc("GET /debug/pprof/symbol", pprof.Symbol)
 		mux.HandleFunc("GET /debug/pprof/trace", pprof.Trace)
 	}
+	for pattern, handler := range s.options.More {
+		mux.Handle(pattern, handler)
+	}
 	return mux
 }
 

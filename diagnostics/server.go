@@ -38,6 +38,10 @@ type ServerOptions struct {
 	// Pprof adds /debug/pprof/. It shows memory contents to whoever can
 	// connect, so it's only for debugging.
 	Pprof bool
+	// More are further questions that are answered, by their patterns as
+	// http.ServeMux has them. What changes anything belongs only on a socket
+	// that others can't use (ListenLocal).
+	More map[string]http.Handler
 }
 
 // stuckAfter is how long an answer may take before the server counts as stuck.

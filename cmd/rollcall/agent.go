@@ -18,6 +18,7 @@ import (
 	"rollcall/config"
 	"rollcall/destination"
 	"rollcall/diagnostics"
+	"rollcall/discovery"
 	"rollcall/failure"
 	"rollcall/hooks"
 	"rollcall/identity"
@@ -51,6 +52,10 @@ type agent struct {
 	// tunnels.
 	collectors    []prometheus.Collector
 	tunnelMetrics *tunnel.Metrics
+	// discoveries are the discovery services by name, and discoveryMetrics
+	// what they share.
+	discoveries      map[string]*discoveryRunner
+	discoveryMetrics *discovery.Metrics
 	// hookMetrics and hookUnits are shared by the hooks of all outputs.
 	hookMetrics *hooks.Metrics
 	hookUnits   *hooks.Units
@@ -94,6 +99,8 @@ func newAgent(cfg *config.Config, log *slog.Logger, env environment) (*agent, er
 		board:    diagnostics.NewBoard(time.Now),
 		notifier: systemd.NewNotifier(env.Getenv, log),
 		began:    time.Now(),
+
+		discoveries: map[string]*discoveryRunner{},
 
 		hookMetrics: hooks.NewMetrics(),
 		hookUnits:   hooks.NewUnits(),
@@ -198,6 +205,9 @@ func (a *agent) retryOutputs() {
 		r.RetryNow("the cluster answers again")
 	}
 	for _, r := range a.renewed {
+		r.RetryNow("the cluster answers again")
+	}
+	for _, r := range a.discoveries {
 		r.RetryNow("the cluster answers again")
 	}
 }

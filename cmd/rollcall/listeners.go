@@ -3,6 +3,7 @@ package main
 import (
 	"context"
 	"net"
+	"net/http"
 	"os"
 	"path/filepath"
 	"strings"
@@ -52,6 +53,7 @@ func (a *agent) addListeners(env environment) error {
 		return nil
 	}
 	options.Name, options.Addr = "status", ""
+	options.More = map[string]http.Handler{"POST " + discoveryPath: a.serveDiscovery(env)}
 	return trace.Wrap(a.serve(options))
 }
 

@@ -11,6 +11,7 @@ import (
 
 	"rollcall/cluster"
 	"rollcall/config"
+	"rollcall/discovery/settings"
 	"rollcall/failure"
 	"rollcall/service"
 	"rollcall/systemd"
@@ -24,6 +25,8 @@ func (a *agent) addService(s config.Service, env environment) error {
 		return a.addTunnel(*opts, env)
 	case *tunnel.ProxyOptions:
 		return a.addProxy(*opts, env)
+	case *settings.Options:
+		return a.addDiscovery(s, env)
 	default:
 		return failure.New(failure.Configuration, "this build has no service for %T", s.Options)
 	}
