@@ -149,6 +149,7 @@ func (s *stage) publicHost(t *testing.T) string {
 func (s *tunnelStage) redirects(t *testing.T, v *visitor) {
 	for to, want := range map[string]string{
 		"https://" + s.publicHost(t) + "/echo?x=1": "http://" + v.host() + "/echo?x=1",
+		s.web.URL + "/echo":            "http://" + v.host() + "/echo", // what it makes of Host
 		"/echo":                        "/echo",
 		"https://elsewhere.example/?y": "https://elsewhere.example/?y",
 	} {
