@@ -6,6 +6,7 @@ import (
 	"io"
 	"log/slog"
 	"net"
+	"sync/atomic"
 	"time"
 
 	"rollcall/cluster"
@@ -47,44 +48,55 @@ func (s *streamer) serve(ctx context.Context, c *client) {
 	defer far.Close()
 	stop := context.AfterFunc(ctx, func() { _, _ = c.Close(), far.Close() })
 	defer stop()
-	farFirst, err := s.join(c, far)
-	switch {
-	case cluster.CertificateRefused(err):
-		s.keeper.suspect("the proxy refused the certificate", true)
-	case c.received.Load() > 0:
-		s.keeper.judged(true)
-	case farFirst && time.Since(began) < tooShort:
-		if _, asked := s.keeper.suspect("the application's side ended a connection at once", false); asked {
-			s.keeper.judged(false) // until one comes through
-		}
-	}
+	s.join(c, far, func(err error, first bool) { s.farEnded(c, began, err, first) })
 	if s.access {
 		s.logConnection(c, began)
 	}
 }
 
+// farEnded looks at how the application's side ended, for whether Teleport
+// still takes the certificate; first says that the client's hadn't by then.
+func (s *streamer) farEnded(c *client, began time.Time, err error, first bool) {
+	switch {
+	case cluster.CertificateRefused(err):
+		s.keeper.suspect("the proxy refused the certificate", true)
+	case c.received.Load() > 0:
+		s.keeper.judged(true)
+	case first && time.Since(began) < tooShort:
+		if _, asked := s.keeper.suspect("the application's side ended a connection at once", false); asked {
+			s.keeper.judged(false) // until one comes through
+		}
+	}
+}
+
 // join copies both ways. When one side has sent its last byte, the other is
-// told so, and may go on sending. farFirst says that the application's side
-// ended first.
-func (s *streamer) join(c *client, far net.Conn) (farFirst bool, err error) {
-	up := make(chan error, 1)
-	go func() { up <- s.copy(far, c) }()
-	down := s.copy(c, far)
-	farFirst = len(up) == 0
-	if down != nil {
+// told so, and may go on sending. ended is called when the application's side
+// has.
+func (s *streamer) join(c *client, far net.Conn, ended func(err error, first bool)) {
+	var clientEnded atomic.Bool
+	up := make(chan struct{})
+	go func() {
+		defer close(up)
+		_ = s.copy(far, c, func() { clientEnded.Store(true) }) // a broken client's own affair
+	}()
+	first := false
+	err := s.copy(c, far, func() { first = !clientEnded.Load() })
+	ended(err, first)
+	if err != nil {
 		// The application's side is broken: what the client still sends is lost.
 		_, _ = c.Close(), far.Close()
 	}
-	return farFirst, errors.Join(down, <-up)
+	<-up
 }
 
-// copy copies until from ends, and passes the end on. If to can't take any
+// copy copies until from ends, calls ended, and passes the end on. If to can't take any
 // more, both are closed, so that the other direction ends as well.
-func (s *streamer) copy(to, from net.Conn) error {
+func (s *streamer) copy(to, from net.Conn, ended func()) error {
 	buf := s.buffers.Get()
 	defer s.buffers.Put(buf)
 	// Without their ReadFrom and WriteTo, which would take buffers of their own.
 	_, err := io.CopyBuffer(struct{ io.Writer }{to}, struct{ io.Reader }{from}, buf)
+	ended()
 	if err != nil {
 		_, _ = to.Close(), from.Close()
 		return err

@@ -1,0 +1,179 @@
+package tunnel
+
+import (
+	"context"
+	"fmt"
+	"log/slog"
+	"net/http"
+	"net/url"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/require"
+
+	"rollcall/cluster"
+	"rollcall/diagnostics"
+	"rollcall/failure"
+)
+
+// fakeApplications are the applications a, b, c and the TCP application db.
+type fakeApplications struct {
+	addr string
+
+	mu      sync.Mutex // protects the following
+	fetched map[string]int
+	found   int
+}
+
+func (f *fakeApplications) Source(name string) Source { return &fakeAppSource{f, name} }
+
+func (f *fakeApplications) Find(_ context.Context, publicAddr string) (string, error) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	f.found++
+	name, ok := strings.CutSuffix(publicAddr, ".apps.example.com")
+	if !ok {
+		return "", failure.New(failure.NotFound, "no application with the public address %q was found", publicAddr)
+	}
+	return name, nil
+}
+
+type fakeAppSource struct {
+	*fakeApplications
+	name string
+}
+
+func (s *fakeAppSource) Fetch(context.Context) (Routed, error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if !strings.Contains("a b c db", s.name) {
+		return Routed{}, failure.New(failure.NotFound, "application %q was not found", s.name)
+	}
+	s.fetched[s.name]++
+	serial := fmt.Sprintf("%s-%d", s.name, s.fetched[s.name])
+	app := cluster.App{Name: s.name, PublicAddr: s.name + ".apps.example.com", URI: "http://localhost"}
+	if s.name == "db" {
+		app.URI = "tcp://localhost:5432"
+	}
+	return Routed{Session: &fakeSession{addr: s.addr, serial: serial}, App: app, Serial: serial, NotAfter: time.Now().Add(time.Hour)}, nil
+}
+
+func (f *fakeApplications) count(name string) int {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	return f.fetched[name]
+}
+
+// runProxy starts an application-proxy and returns a client that uses it.
+func runProxy(t *testing.T, change func(*ProxyOptions, *Dependencies)) (*Proxy, *fakeApplications, *http.Client) {
+	t.Helper()
+	f := newFakeTeleport(t, hello)
+	apps := &fakeApplications{addr: f.Listener.Addr().String(), fetched: map[string]int{}}
+	opts := ProxyOptions{Domains: []string{"apps.internal"}, ListenOptions: ListenOptions{Listen: "tcp://127.0.0.1:0"}}
+	opts.Name = "tunnel"
+	board := diagnostics.NewBoard(time.Now)
+	deps := Dependencies{
+		Interval: time.Hour, Reporter: board.Reporter("tunnel", TypeProxy),
+		Log: slog.New(slog.DiscardHandler), Metrics: NewMetrics(),
+	}
+	if change != nil {
+		change(&opts, &deps)
+	}
+	p, err := NewProxy(opts, ProxyDependencies{Dependencies: deps, Applications: apps})
+	require.NoError(t, err)
+	require.NoError(t, p.Bind(t.Context()))
+	ctx, cancel := context.WithCancel(context.Background())
+	done := make(chan error, 1)
+	go func() { done <- p.Run(ctx) }()
+	t.Cleanup(func() { cancel(); require.NoError(t, <-done) })
+	at, err := url.Parse(strings.Replace(p.listening.address(), "tcp://", "http://", 1))
+	require.NoError(t, err)
+	transport := &http.Transport{Proxy: http.ProxyURL(at), DisableKeepAlives: true}
+	t.Cleanup(transport.CloseIdleConnections)
+	require.Eventually(t, func() bool { s, _ := board.Status("tunnel"); return s.Ready }, patience, 5*time.Millisecond)
+	return p, apps, &http.Client{Transport: transport}
+}
+
+func fetch(t *testing.T, client *http.Client, req *http.Request) answered {
+	t.Helper()
+	return askWith(t, client.Transport, req)
+}
+
+func TestProxyChoosesTheApplicationByHost(t *testing.T) {
+	p, apps, client := runProxy(t, nil)
+	for _, test := range []struct {
+		url    string
+		status int
+		want   string
+	}{
+		{"http://a/", 200, "a-1"},
+		{"http://A:80/", 200, "a-1"},
+		{"http://a.apps.internal/", 200, "a-1"},
+		{"http://b.apps.example.com/", 200, "b-1"},
+		{"http://nothing/", 404, "was not found"},
+		{"http://nothing.example/", 404, "no application with the public address"},
+		{"http://x.a.apps.internal/", 404, ""},
+		{"http://db/", 502, "TCP application"},
+		{"http://a/teleport-logout", 403, "Teleport"},
+	} {
+		got := fetch(t, client, request(t, http.MethodGet, test.url, nil))
+		require.Equal(t, test.status, got.status, "%s: %s", test.url, got.body)
+		require.Contains(t, got.body, test.want)
+	}
+	require.Equal(t, 1, apps.count("a"), "the certificate is kept")
+	p.RenewNow("test")
+	eventually(t, "a new certificate", func() bool {
+		return fetch(t, client, request(t, http.MethodGet, "http://a/", nil)).body == "a-2"
+	})
+}
+
+func TestProxyRefuses(t *testing.T) {
+	p, _, client := runProxy(t, func(o *ProxyOptions, d *Dependencies) {
+		o.BearerToken, d.Secret = "/etc/token", func() (string, error) { return secret, nil }
+	})
+	got := fetch(t, client, request(t, http.MethodGet, "http://a/", nil))
+	require.Equal(t, http.StatusProxyAuthRequired, got.status)
+	require.Len(t, got.header.Values("Proxy-Authenticate"), 2)
+
+	at, err := url.Parse(strings.Replace(p.listening.address(), "tcp://", "http://any:"+secret+"@", 1))
+	require.NoError(t, err)
+	withToken := &http.Client{Transport: &http.Transport{Proxy: http.ProxyURL(at), DisableKeepAlives: true}}
+	require.Equal(t, "a-1", fetch(t, withToken, request(t, http.MethodGet, "http://a/", nil)).body)
+	_, err = withToken.Get("https://a/")
+	require.ErrorContains(t, err, "Method Not Allowed")
+
+	form := request(t, http.MethodPost, "http://a/", nil)
+	form.Header.Set("Origin", "http://evil.example")
+	got = fetch(t, withToken, form)
+	require.Equal(t, http.StatusForbidden, got.status)
+	require.Equal(t, kindHost, got.kind())
+}
+
+func TestProxyKeepsABoundedNumberOfApplications(t *testing.T) {
+	p, apps, client := runProxy(t, func(o *ProxyOptions, _ *Dependencies) { o.MaxApplications = 2 })
+	for range 3 {
+		for _, name := range []string{"a", "b", "c", "nothing"} {
+			got := fetch(t, client, request(t, http.MethodGet, "http://"+name+"/", nil))
+			require.Contains(t, []int{200, 404}, got.status, got.body)
+		}
+	}
+	p.routes.mu.Lock()
+	kept := len(p.routes.byName)
+	p.routes.mu.Unlock()
+	require.LessOrEqual(t, kept, 2)
+	require.Greater(t, apps.count("a"), 1, "it had to give way")
+}
+
+func TestProxyDropsWhatNobodyUses(t *testing.T) {
+	p, apps, client := runProxy(t, func(_ *ProxyOptions, d *Dependencies) { d.Interval = 30 * time.Millisecond })
+	require.Equal(t, http.StatusOK, fetch(t, client, request(t, http.MethodGet, "http://a/", nil)).status)
+	eventually(t, "it's dropped", func() bool {
+		p.routes.mu.Lock()
+		defer p.routes.mu.Unlock()
+		return len(p.routes.byName) == 0
+	})
+	require.Equal(t, http.StatusOK, fetch(t, client, request(t, http.MethodGet, "http://a/", nil)).status)
+	require.Greater(t, apps.count("a"), 1)
+}

@@ -1,0 +1,180 @@
+package tunnel
+
+import (
+	"context"
+	"io"
+	"io/fs"
+	"net"
+	"net/http"
+	"os"
+	"path/filepath"
+	"strconv"
+	"strings"
+	"syscall"
+	"testing"
+
+	"github.com/prometheus/client_golang/prometheus"
+	"github.com/stretchr/testify/require"
+	"golang.org/x/sys/unix"
+
+	"rollcall/acl"
+	"rollcall/destination"
+	"rollcall/failure"
+)
+
+func viaSocket(path string) *http.Client {
+	return &http.Client{Transport: &http.Transport{DisableKeepAlives: true, DialContext: func(ctx context.Context, _, _ string) (net.Conn, error) {
+		return new(net.Dialer).DialContext(ctx, "unix", path)
+	}}}
+}
+
+func TestUnixSocket(t *testing.T) {
+	f := newFakeTeleport(t, hello)
+	path := filepath.Join(shortDir(t), "app.sock")
+	r := run(t, f.Listener.Addr().String(), func(o *Options, _ *Dependencies, _ *fakeSource) {
+		o.Listen, o.PeerUsers = "unix://"+path, []string{strconv.Itoa(os.Getuid())}
+	})
+	info, err := os.Lstat(path)
+	require.NoError(t, err)
+	require.Equal(t, fs.FileMode(0o600), info.Mode().Perm())
+	resp, err := viaSocket(path).Get("http://whatever/")
+	require.NoError(t, err)
+	body, err := io.ReadAll(resp.Body)
+	require.NoError(t, err)
+	require.NoError(t, resp.Body.Close())
+	require.Equal(t, "serial-1", string(body))
+
+	require.NoError(t, r.stop())
+	require.NoFileExists(t, path)
+	left, err := os.ReadDir(filepath.Dir(path))
+	require.NoError(t, err)
+	require.Empty(t, left)
+}
+
+func bound(t *testing.T, opts ListenOptions) *endpoint {
+	t.Helper()
+	e, err := bind(t.Context(), opts, nil)
+	require.NoError(t, err)
+	t.Cleanup(func() { _ = e.Close() })
+	return e
+}
+
+func TestSocketsPermissions(t *testing.T) {
+	path := filepath.Join(shortDir(t), "app.sock")
+	group := strconv.Itoa(os.Getgid())
+	bound(t, ListenOptions{Listen: "unix://" + path, Socket: SocketOptions{
+		Mode: "0660", Group: group, Readers: []destination.Reader{{User: "61001"}, {Group: "61002"}},
+	}})
+	info, err := os.Lstat(path)
+	require.NoError(t, err)
+	require.Equal(t, fs.FileMode(0o660), info.Mode().Perm())
+	raw := make([]byte, 512)
+	n, err := unix.Getxattr(path, string(acl.Access), raw)
+	require.NoError(t, err)
+	list, err := acl.Decode(raw[:n])
+	require.NoError(t, err)
+	require.Equal(t, "user::rw-,user:61001:rw-,group::rw-,group:61002:rw-,mask::rw-,other::---", list.String())
+}
+
+func TestStaleSocketIsReplaced(t *testing.T) {
+	path := filepath.Join(shortDir(t), "app.sock")
+	stale, err := net.ListenUnix("unix", &net.UnixAddr{Name: path, Net: "unix"})
+	require.NoError(t, err)
+	stale.SetUnlinkOnClose(false)
+	require.NoError(t, stale.Close())
+	bound(t, ListenOptions{Listen: "unix://" + path})
+	conn, err := net.Dial("unix", path)
+	require.NoError(t, err)
+	require.NoError(t, conn.Close())
+}
+
+func TestWhatIsntOursIsLeftAlone(t *testing.T) {
+	dir := shortDir(t)
+	for name, make := range map[string]func(path string){
+		"a file":      func(path string) { require.NoError(t, os.WriteFile(path, []byte("mine"), 0o600)) },
+		"a directory": func(path string) { require.NoError(t, os.Mkdir(path, 0o700)) },
+		"a link":      func(path string) { require.NoError(t, os.Symlink("elsewhere", path)) },
+		"a pipe":      func(path string) { require.NoError(t, syscall.Mkfifo(path, 0o600)) },
+		"a socket in use": func(path string) {
+			listener, err := net.Listen("unix", path)
+			require.NoError(t, err)
+			t.Cleanup(func() { _ = listener.Close() })
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			path := filepath.Join(dir, strings.ReplaceAll(name, " ", ""))
+			make(path)
+			before, err := os.Lstat(path)
+			require.NoError(t, err)
+			_, err = bind(t.Context(), ListenOptions{Listen: "unix://" + path}, nil)
+			require.Equal(t, failure.Configuration, failure.KindOf(err))
+			after, err := os.Lstat(path)
+			require.NoError(t, err)
+			require.True(t, os.SameFile(before, after))
+		})
+	}
+}
+
+func TestASuccessorsSocketIsLeftAlone(t *testing.T) {
+	path := filepath.Join(shortDir(t), "app.sock")
+	first := bound(t, ListenOptions{Listen: "unix://" + path})
+	require.NoError(t, os.Remove(path))
+	bound(t, ListenOptions{Listen: "unix://" + path})
+	_ = first.Close()
+	conn, err := net.Dial("unix", path)
+	require.NoError(t, err, "the first one removed the second one's socket")
+	require.NoError(t, conn.Close())
+}
+
+func TestBindRefuses(t *testing.T) {
+	busy, err := net.Listen("tcp", "127.0.0.1:0")
+	require.NoError(t, err)
+	defer busy.Close()
+	wide, err := net.Listen("tcp", ":0")
+	require.NoError(t, err)
+	for _, test := range []struct {
+		name   string
+		opts   ListenOptions
+		passed net.Listener
+		want   string
+	}{
+		{"a busy port", ListenOptions{Listen: "tcp://" + busy.Addr().String()}, nil, "somebody else listens"},
+		{"a passed socket for all", ListenOptions{Listen: "tcp://127.0.0.1:0"}, wide, "allow_remote"},
+		{"no directory", ListenOptions{Listen: "unix:///nowhere/app.sock"}, nil, "/nowhere/app.sock"},
+		{"no such user", ListenOptions{Listen: "unix://" + filepath.Join(shortDir(t), "s"), Socket: SocketOptions{User: "no-such-user"}}, nil, "no-such-user"},
+	} {
+		t.Run(test.name, func(t *testing.T) {
+			_, err := bind(t.Context(), test.opts, test.passed)
+			require.ErrorContains(t, err, test.want)
+			require.Equal(t, failure.Configuration, failure.KindOf(err))
+		})
+	}
+}
+
+func TestPassedSocketIsUsed(t *testing.T) {
+	passed, err := net.Listen("tcp", "127.0.0.1:0")
+	require.NoError(t, err)
+	f := newFakeTeleport(t, hello)
+	r := run(t, f.Listener.Addr().String(), func(o *Options, d *Dependencies, _ *fakeSource) {
+		o.Listen, d.Listener = "tcp://127.0.0.1:1", passed
+	})
+	require.Equal(t, "tcp://"+passed.Addr().String(), r.Address())
+	require.Equal(t, "serial-1", r.get(t, "/").body)
+}
+
+func TestPeersOverTCP(t *testing.T) {
+	f := newFakeTeleport(t, hello)
+	own := run(t, f.Listener.Addr().String(), func(o *Options, _ *Dependencies, _ *fakeSource) {
+		o.PeerUsers = []string{strconv.Itoa(os.Getuid())}
+	})
+	for range 20 {
+		require.Equal(t, http.StatusOK, own.get(t, "/").status)
+	}
+	other := run(t, f.Listener.Addr().String(), func(o *Options, _ *Dependencies, _ *fakeSource) {
+		o.PeerUsers = []string{strconv.Itoa(os.Getuid() + 1)}
+	})
+	got := other.get(t, "/")
+	require.Equal(t, http.StatusForbidden, got.status)
+	require.Equal(t, kindPeer, got.kind())
+	require.EqualValues(t, 1, other.metric("connections_total", prometheus.Labels{"result": "peer"}))
+}
