@@ -31,6 +31,8 @@ const (
 	NotFound
 	// Trust means that the peer isn't who it must be: wrong pin, unknown CA.
 	Trust
+	// Conflict means that something else has the name already.
+	Conflict
 )
 
 // String returns the kind's name as logs and metrics show it.
@@ -48,6 +50,8 @@ func (k Kind) String() string {
 		return "not_found"
 	case Trust:
 		return "trust"
+	case Conflict:
+		return "conflict"
 	default:
 		return "other"
 	}
