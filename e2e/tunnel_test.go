@@ -149,8 +149,9 @@ func (s *stage) publicHost(t *testing.T) string {
 func (s *tunnelStage) redirects(t *testing.T, v *visitor) {
 	for to, want := range map[string]string{
 		"https://" + s.publicHost(t) + "/echo?x=1": "http://" + v.host() + "/echo?x=1",
-		"/echo":                        "/echo",
-		"https://elsewhere.example/?y": "https://elsewhere.example/?y",
+		s.web.URL + "/echo":                        "http://" + v.host() + "/echo", // what it makes of Host
+		"/echo":                                    "/echo",
+		"https://elsewhere.example/?y":             "https://elsewhere.example/?y",
 	} {
 		answer := v.get(t, "/redirect?to="+url.QueryEscape(to))
 		require.Equal(t, http.StatusFound, answer.status, answer.body)

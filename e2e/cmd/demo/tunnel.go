@@ -66,7 +66,7 @@ func (s *story) plainly(p *harness.Process, address, path string) {
 		return err
 	})
 	s.tell.showed(string(answer))
-	s.tell.say("(%s after the agent's start)", round(time.Since(begun)))
+	s.tell.say("The answer was there %s after the start.", round(time.Since(begun)))
 }
 
 // freeAddress is one of loopback that nobody listens at now.
