@@ -2,6 +2,7 @@ package acl
 
 import (
 	"errors"
+	"fmt"
 	"os"
 
 	"golang.org/x/sys/unix"
@@ -25,16 +26,16 @@ var ErrUnsupported = errors.New("the file system has no ACLs")
 const maxSize = 64 << 10
 
 // Get returns a list of an open file or directory; nil if it has none, and its
-// mode says everything. The descriptor needs no more than O_RDONLY.
+// mode says everything. The descriptor needs no more than O_PATH.
 func Get(fd int, kind Kind) (ACL, error) {
 	buf := make([]byte, 512)
 	for {
-		n, err := unix.Fgetxattr(fd, string(kind), buf)
+		n, err := read(fd, string(kind), buf)
 		switch {
 		case err == nil:
 			return Decode(buf[:n])
 		case errors.Is(err, unix.ENODATA):
-			return nil, nil
+			return nil, keeps(fd)
 		case errors.Is(err, unix.EOPNOTSUPP):
 			return nil, ErrUnsupported
 		case errors.Is(err, unix.ERANGE) && len(buf) < maxSize:
@@ -44,6 +45,30 @@ func Get(fd int, kind Kind) (ACL, error) {
 			return nil, os.NewSyscallError("fgetxattr", err)
 		}
 	}
+}
+
+// read reads an extended attribute. A descriptor of O_PATH is no open file; the
+// kernel's own link to it leads to the same thing, wherever its name is by now.
+func read(fd int, name string, buf []byte) (int, error) {
+	n, err := unix.Fgetxattr(fd, name, buf)
+	if errors.Is(err, unix.EBADF) {
+		n, err = unix.Getxattr(fmt.Sprintf("/proc/self/fd/%d", fd), name, buf)
+	}
+	return n, err
+}
+
+// keeps returns ErrUnsupported for a file system in user space that has no
+// extended attributes at all, and so no ACLs: Linux says there (seen with 6.18)
+// that there is no list, and refuses only to set one.
+func keeps(fd int) error {
+	var fs unix.Statfs_t
+	if err := unix.Fstatfs(fd, &fs); err != nil || fs.Type != unix.FUSE_SUPER_MAGIC {
+		return nil //nolint:nilerr // whatever it is, it isn't that
+	}
+	if _, err := read(fd, "user.rollcall", nil); errors.Is(err, unix.EOPNOTSUPP) {
+		return ErrUnsupported
+	}
+	return nil
 }
 
 // Set replaces a list at once, mask and mode bits included. Only the owner, or

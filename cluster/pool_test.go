@@ -63,7 +63,7 @@ func TestPoolDialsOnce(t *testing.T) {
 		p.mu.Lock()
 		defer p.mu.Unlock()
 		return p.entries[creds] != nil && p.entries[creds].users == len(conns)
-	}, 5*time.Second, time.Millisecond)
+	}, 30*time.Second, time.Millisecond)
 	close(d.hold)
 	group.Wait()
 	require.EqualValues(t, 1, d.count.Load())

@@ -36,7 +36,7 @@ func (n Note) String() string {
 // Notes says what the configuration needs that reading it can't show to be
 // there. Check it first.
 func (c *Config) Notes() []Note {
-	var notes []Note
+	notes := c.hiddenNotes()
 	for _, out := range c.Outputs {
 		if out.Common == nil {
 			continue

@@ -224,18 +224,19 @@ func (w *writing) secureDirectory() error {
 // takeAway shuts the directory to earlier readers once there are none any more.
 // Its rights are the user's affair then: only a list that this package wrote, as
 // far as that can be told, is taken away. The files are exact then in any case,
-// but in place, where a user may have given somebody both: nothing is taken away
-// there.
+// but in place, where a user may have given somebody both: only those who are
+// known to have been readers are shut out there.
 func (w *writing) takeAway() error {
-	if w.opts.Update == UpdateInPlace || w.found.current == "" && w.found.manifest == nil {
-		return nil // the latter: nothing was written here yet
+	if w.found.current == "" && w.found.manifest == nil {
+		return nil // nothing was written here yet
 	}
 	st, err := fstat(w.dir.fd)
 	if err != nil {
 		return w.dir.fail("stat", "", err)
 	}
 	has, err := acl.Get(w.dir.fd, acl.Access)
-	if err != nil || !trusted(st) || !mayGrant(st) || !madeForReaders(has) {
+	if err != nil || !trusted(st) || !mayGrant(st) || !madeForReaders(has, true) ||
+		w.opts.Update == UpdateInPlace && !w.knows(has.Named()) {
 		return nil //nolint:nilerr // no ACLs: nobody is in one
 	}
 	w.dir.step("take the readers' ACL from the directory")
@@ -246,13 +247,12 @@ func (w *writing) takeAway() error {
 	return nil
 }
 
-// madeForReaders says that a list is one that secureDirectory sets.
-func madeForReaders(list acl.ACL) bool {
+// madeForReaders says that a directory's or a file's list is one that this
+// package sets.
+func madeForReaders(list acl.ACL, dir bool) bool {
 	named := list.Named()
-	for _, e := range named {
-		if e.Perm != acl.Read|acl.Execute {
-			return false
-		}
+	for i := range named {
+		named[i].Perm = acl.Read | acl.Execute
 	}
-	return len(named) > 0 && list.Equal(grants{readers: named}.wanted(true))
+	return len(named) > 0 && list.Equal(grants{readers: named}.wanted(dir))
 }

@@ -88,6 +88,9 @@ func (d *Directory) Write(ctx context.Context, set Set) (Result, error) {
 	if err := w.refuseForeign(); err != nil {
 		return Result{}, explain(err, d.opts.Path)
 	}
+	if err := w.changeReaders(); err != nil {
+		return Result{}, explain(err, d.opts.Path)
+	}
 	if err := w.secureDirectory(); err != nil {
 		return Result{}, explain(err, d.opts.Path)
 	}
@@ -95,6 +98,9 @@ func (d *Directory) Write(ctx context.Context, set Set) (Result, error) {
 		err = w.writeSet()
 	} else {
 		err = w.writeFiles(d.opts.Update == UpdateInPlace)
+	}
+	if err == nil {
+		err = w.forgetReaders()
 	}
 	if err != nil {
 		return Result{}, explain(err, d.opts.Path)
@@ -176,9 +182,12 @@ func (d *Directory) open(how func(string, SymlinkMode) (int, error)) (*Dir, erro
 }
 
 // warn logs a fact that doesn't change by itself once.
-func (d *Directory) warn(message string, args ...any) {
-	if !d.warned[message] {
-		d.warned[message] = true
+func (d *Directory) warn(message string, args ...any) { d.warnOf("", message, args...) }
+
+// warnOf is warn, once for each thing that it's said of.
+func (d *Directory) warnOf(what, message string, args ...any) {
+	if key := message + what; !d.warned[key] {
+		d.warned[key] = true
 		d.log.Warn(message, args...)
 	}
 }

@@ -1,11 +1,13 @@
 package destination
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"io/fs"
 	"os"
 	"path/filepath"
+	"slices"
 
 	"github.com/gravitational/trace"
 	"golang.org/x/sys/unix"
@@ -93,14 +95,53 @@ func (p *InitPlan) Close() {
 }
 
 // Apply does what Changes say. What was done before an error stays: the next
-// plan holds the rest.
-func (p *InitPlan) Apply() error {
+// plan holds the rest. No agent writes to the directory meanwhile: ctx bounds the
+// wait for one that does.
+func (p *InitPlan) Apply(ctx context.Context) error {
+	if len(p.steps) == 0 {
+		return nil
+	}
+	lock, err := p.lock(ctx)
+	if err != nil {
+		return p.refused(err)
+	}
+	if lock != nil {
+		defer lock.Close()
+	}
 	for _, step := range p.steps {
 		if err := step(); err != nil {
 			return p.refused(err)
 		}
 	}
 	return nil
+}
+
+// lock takes the lock of the directory's writers, if there have been any, and
+// looks if the plan is still right then. Without it an agent that is writing
+// could find its files given away, or have a new one removed. The storage has
+// another lock, and of it no more than its own owner and mode are changed.
+func (p *InitPlan) lock(ctx context.Context) (*os.File, error) {
+	if p.opts.Storage || len(p.missing) > 0 {
+		return nil, nil
+	}
+	lock, err := p.dir.lockExisting(ctx)
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil, nil
+	}
+	if err != nil {
+		return nil, err
+	}
+	now, err := PlanInit(p.opts)
+	if err == nil {
+		defer now.Close()
+		if !slices.Equal(now.Changes, p.Changes) {
+			err = failure.New(failure.Configuration, "%s was written to while init looked at it: nothing was changed there; run it again", p.Path)
+		}
+	}
+	if err != nil {
+		return nil, errors.Join(err, lock.Close())
+	}
+	return lock, nil
 }
 
 // refused says that it takes root, where that's the reason.
@@ -243,7 +284,7 @@ func (p *InitPlan) descend(name string, mode uint32, last bool) error {
 	if err := disinherit(sub.fd); err != nil {
 		return sub.fail("set permissions of", "", err)
 	}
-	return sub.fail("chmod", "", unix.Fchmod(sub.fd, mode))
+	return sub.fail("chmod", "", setMode(sub.fd, mode))
 }
 
 // owner is whom the directory belongs to afterwards.
@@ -279,8 +320,18 @@ func (p *InitPlan) planOwner(want wantedLists, st unix.Stat_t, exists bool) {
 	}
 	p.add(func() error {
 		if err := unix.Fchown(p.dir.fd, int(owner.UID), owner.GID); err != nil {
-			return p.dir.fail("chown", "", err)
+			return p.ownerless(st, err)
 		}
 		return p.dir.fail("set permissions of", "", want.restore(p.dir.fd))
 	}, "give %s to %s%s", p.Path, owner, was)
+}
+
+// ownerless explains why root can't give something away.
+func (p *InitPlan) ownerless(st unix.Stat_t, err error) error {
+	if os.Geteuid() != 0 || !errors.Is(err, unix.EPERM) && !errors.Is(err, unix.ENOSYS) && !errors.Is(err, unix.EOPNOTSUPP) {
+		return p.dir.fail("chown", "", err)
+	}
+	return failure.Wrap(failure.Configuration, err,
+		"the file system of %s keeps no owners (or this root isn't allowed to change them): all that is there belongs to %s; run the agent as that user, mount the file system with uid=%d, or choose another directory",
+		p.Path, acl.UserName(st.Uid), p.opts.Owner.UID)
 }

@@ -47,7 +47,7 @@ func (p *InitPlan) planContent(st unix.Stat_t) error {
 			}
 		case p.opts.Clean:
 			p.add(func() error { return p.dir.removeTree(name) }, "remove %s, which isn't rollcall's", p.dir.join(name))
-		case expected, name == dataName, name == lockName, name == manifestName:
+		case expected, name == dataName, name == lockName, name == manifestName, name == grantedName:
 			return failure.New(failure.Configuration,
 				"%s is in the way: rollcall needs that name, and didn't make what is there; nothing was written through it; find out who did, and remove it", p.dir.join(name))
 		default:
@@ -64,7 +64,7 @@ func (p *InitPlan) ownName(name string, k kind) bool {
 	case name == dataName:
 		_, err := p.dir.current()
 		return err == nil
-	case name == lockName, name == manifestName:
+	case name == lockName, name == manifestName, name == grantedName:
 		return k == regular
 	case strings.HasPrefix(name, tempPrefix):
 		return true

@@ -24,11 +24,7 @@ type wantedLists struct {
 // restore sets what isn't as it should be.
 func (w wantedLists) restore(fd int) error {
 	if w.modeOnly {
-		st, err := fstat(fd)
-		if err != nil || st.Mode&0o777 == dirMode {
-			return err
-		}
-		return os.NewSyscallError("fchmod", unix.Fchmod(fd, dirMode))
+		return setMode(fd, dirMode)
 	}
 	has, err := accessOf(fd)
 	if err == nil && !has.Equal(w.access) {
@@ -45,6 +41,15 @@ func (w wantedLists) restore(fd int) error {
 		return acl.Remove(fd, acl.Default)
 	}
 	return acl.Set(fd, acl.Default, w.passedOn)
+}
+
+// setMode leaves a right mode alone, since not every file system can set one.
+func setMode(fd int, mode uint32) error {
+	st, err := fstat(fd)
+	if err != nil || st.Mode&0o777 == mode {
+		return err
+	}
+	return os.NewSyscallError("fchmod", unix.Fchmod(fd, mode))
 }
 
 // wanted decides who gets in.

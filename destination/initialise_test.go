@@ -49,14 +49,14 @@ func initialise(t *testing.T, o InitOptions) *InitPlan {
 	} else {
 		require.NoDirExists(t, path)
 	}
-	require.NoError(t, plan.Apply())
+	require.NoError(t, plan.Apply(t.Context()))
 
 	made := state(t, o.Directory.Path)
 	again, err := PlanInit(o)
 	require.NoError(t, err)
 	defer again.Close()
 	require.Empty(t, again.Changes, "the second time there's nothing to do")
-	require.NoError(t, again.Apply())
+	require.NoError(t, again.Apply(t.Context()))
 	require.Equal(t, made, state(t, o.Directory.Path))
 	return plan
 }
@@ -238,7 +238,7 @@ func TestInitDoesNotGiveTheBotWhatItPutThere(t *testing.T) {
 	first, err := PlanInit(initOptions(other))
 	require.NoError(t, err)
 	defer first.Close()
-	require.NoError(t, first.Apply())
+	require.NoError(t, first.Apply(t.Context()))
 	require.Zero(t, ownerOf(t, outside))
 }
 
@@ -455,7 +455,14 @@ func TestInitWithoutACLs(t *testing.T) {
 			}))
 			require.ErrorContains(t, err, "leave --owner out")
 			if name == "vfat" {
-				return // it has no owners either
+				// It has no owners either: the bot must be whose all of it is.
+				_, err := PlanInit(initOptions(path))
+				require.ErrorContains(t, err, "the bot 61000 can't get to "+path)
+				root := Account{UID: 0, GID: 0}
+				plan := initialise(t, initOptions(path, func(o *InitOptions) { o.Bot, o.Owner, o.Directory.Update = root, root, UpdateFile }))
+				require.Contains(t, plan.Notes[0], "has no ACLs: the readers get nothing")
+				write(t, directory(t, path, update(UpdateFile)), setOf("1", "key"))
+				return
 			}
 			plan := initialise(t, initOptions(path))
 			require.Empty(t, plan.Readers)
@@ -487,7 +494,7 @@ func TestInitNotAsRoot(t *testing.T) {
 		plan, err := PlanInit(initOptions(filepath.Join(top, "roots", "new")))
 		require.NoError(t, err)
 		defer plan.Close()
-		err = plan.Apply()
+		err = plan.Apply(t.Context())
 		require.ErrorContains(t, err, "run `rollcall init` as root")
 		require.Equal(t, failure.Configuration, failure.KindOf(err))
 	})

@@ -9,6 +9,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"rollcall/acl"
 	"rollcall/failure"
 )
 
@@ -48,6 +49,8 @@ type layout struct {
 	entries map[string]kind
 	// manifest are the names that the manifest lists, nil if there's none.
 	manifest []string
+	// granted are the readers that plain files written in place let in.
+	granted []acl.Entry
 }
 
 // survey reads a directory. It refuses what others planted at names that this
@@ -69,6 +72,8 @@ func survey(d *Dir) (*layout, error) {
 			l.current, err = d.current()
 		case name == manifestName:
 			l.manifest, err = readManifest(d)
+		case name == grantedName:
+			l.granted, err = readGranted(d)
 		case strings.HasPrefix(name, tempPrefix):
 			l.leftovers = append(l.leftovers, name)
 		case versionPattern.MatchString(name) && k == folder:

@@ -14,8 +14,14 @@ import (
 
 // lock takes the directory's lock, which is given back by closing the file, or
 // by the process's end.
-func (d *Dir) lock(ctx context.Context) (*os.File, error) {
-	f, err := d.open(lockName, unix.O_RDWR|unix.O_CREAT|unix.O_NOFOLLOW|unix.O_NONBLOCK|unix.O_CLOEXEC, fileMode)
+func (d *Dir) lock(ctx context.Context) (*os.File, error) { return d.lockWith(ctx, unix.O_CREAT) }
+
+// lockExisting is lock, but a directory that nothing was ever written to has none
+// (fs.ErrNotExist), and is given none.
+func (d *Dir) lockExisting(ctx context.Context) (*os.File, error) { return d.lockWith(ctx, 0) }
+
+func (d *Dir) lockWith(ctx context.Context, flags int) (*os.File, error) {
+	f, err := d.open(lockName, unix.O_RDWR|unix.O_NOFOLLOW|unix.O_NONBLOCK|unix.O_CLOEXEC|flags, fileMode)
 	if errors.Is(err, unix.ELOOP) {
 		return nil, planted(d.join(lockName), "is a symbolic link")
 	}

@@ -70,7 +70,7 @@ type DirectoryOptions struct {
 	// in. Where that's impossible (no ACLs in the file system, a directory of
 	// another user), try says so once and lets the owner alone read; required
 	// refuses. With off, none is set, and those that let readers in before are
-	// taken away (but with `update: in-place`).
+	// taken away.
 	ACLs ACLMode `yaml:"acls,omitempty"`
 	// Readers may read the files (r) and list the directories (r-x), by POSIX
 	// ACL; nobody else may. Default: those that `rollcall init` left as the

@@ -40,6 +40,7 @@ func (d *Directory) Prepare(ctx context.Context) error {
 	if err != nil {
 		return explain(err, d.opts.Path)
 	}
+	d.checkWay(dir, access)
 	dir.perms = access.perms
 	lock, err := dir.lock(ctx)
 	if err != nil {

@@ -137,7 +137,7 @@ func TestCleanLeavesMounts(t *testing.T) {
 	p, err := PlanInit(InitOptions{Directory: DirectoryOptions{Path: path}, Bot: bot, Owner: bot, Clean: true})
 	require.NoError(t, err)
 	defer p.Close()
-	require.ErrorContains(t, p.Apply(), "is a mount point")
+	require.ErrorContains(t, p.Apply(t.Context()), "is a mount point")
 	require.FileExists(t, filepath.Join(volume, "precious"))
 }
 

@@ -27,7 +27,7 @@ func TestADirectoryThatIsSwappedForALink(t *testing.T) {
 	defer plan.Close()
 	require.NoError(t, os.Rename(path, path+"-moved"))
 	require.NoError(t, os.Symlink(outside, path))
-	require.NoError(t, plan.Apply())
+	require.NoError(t, plan.Apply(t.Context()))
 	require.Equal(t, before, state(t, outside))
 	require.Equal(t, readerDir, listOf(t, path+"-moved", acl.Access))
 }
@@ -49,7 +49,7 @@ func TestAHandOverWhoseFileIsSwapped(t *testing.T) {
 			require.NoError(t, os.Rename(at, filepath.Join(top, "away")))
 			require.NoError(t, os.Rename(filepath.Join(other, victim), at))
 
-			require.ErrorContains(t, plan.Apply(), at+" isn't what it was a moment ago")
+			require.ErrorContains(t, plan.Apply(t.Context()), at+" isn't what it was a moment ago")
 			require.Zero(t, ownerOf(t, at))
 			require.Zero(t, ownerOf(t, path), "the directory is given away last")
 		})
@@ -74,7 +74,7 @@ func TestHandOverPassesMountsBy(t *testing.T) {
 	plan, err := PlanInit(initOptions(path, func(o *InitOptions) { o.Known = []string{"key", "sub/node", "sub/file", "whole/node", "tlscert"} }))
 	require.NoError(t, err)
 	defer plan.Close()
-	require.NoError(t, plan.Apply())
+	require.NoError(t, plan.Apply(t.Context()))
 	require.Equal(t, uint32(botID), ownerOf(t, filepath.Join(path, "key")))
 	require.Equal(t, uint32(botID), ownerOf(t, filepath.Join(path, "sub/node")))
 	for _, left := range []string{"volume", "volume/precious", "file"} {

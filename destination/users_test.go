@@ -67,22 +67,44 @@ func mountRAM(t *testing.T) string {
 	return mount(t, "rollcall-test", "ramfs", "")
 }
 
-// mountVFAT mounts a file system without ACLs, modes and links.
+// mountVFAT mounts a file system without ACLs, modes and links: by the kernel, or,
+// where that has none, by programs. fusefat keeps the files in the image, and
+// bindfs shows them with the modes that the kernel's options would.
 func mountVFAT(t *testing.T) string {
 	needRoot(t, "to mount a file system")
-	_, err := exec.LookPath("mkfs.vfat")
-	require.NoError(t, err, "it's in Debian's package dosfstools")
 	image := filepath.Join(t.TempDir(), "image")
-	require.NoError(t, os.WriteFile(image, make([]byte, 4<<20), 0o600))
-	out, err := exec.Command("mkfs.vfat", image).CombinedOutput()
-	require.NoError(t, err, string(out))
+	require.NoError(t, os.WriteFile(image, make([]byte, 16<<20), 0o600))
+	run(t, "dosfstools", "mkfs.vfat", image)
 	path := t.TempDir()
-	out, err = exec.Command("mount", "-t", "vfat", "-o", "loop,fmask=177,dmask=077,uid=0", image, path).CombinedOutput()
-	if err != nil {
-		t.Skipf("needs root with the right to mount vfat, and a kernel that has it: %s", out)
+	out, err := exec.Command("mount", "-t", "vfat", "-o", "loop,fmask=177,dmask=077,uid=0", image, path).CombinedOutput()
+	if err == nil {
+		unmountLater(t, path)
+		return path
 	}
-	t.Cleanup(func() { require.NoError(t, unix.Unmount(path, unix.MNT_DETACH)) })
+	if fuse, err := os.OpenFile("/dev/fuse", os.O_RDWR, 0); err != nil {
+		t.Skipf("needs root with the right to mount vfat, and a kernel that has it (%s) or FUSE (%v)", out, err)
+	} else {
+		require.NoError(t, fuse.Close())
+	}
+	below := t.TempDir()
+	run(t, "fusefat", "fusefat", "-o", "rw+", image, below)
+	unmountLater(t, below)
+	run(t, "bindfs", "bindfs", "-p", "u=rwD,g=,o=", below, path)
+	unmountLater(t, path)
 	return path
+}
+
+// run runs a program of a Debian package.
+func run(t *testing.T, pkg, program string, args ...string) {
+	t.Helper()
+	_, err := exec.LookPath(program)
+	require.NoError(t, err, "it's in Debian's package "+pkg)
+	out, err := exec.Command(program, args...).CombinedOutput()
+	require.NoError(t, err, string(out))
+}
+
+func unmountLater(t *testing.T, path string) {
+	t.Cleanup(func() { require.NoError(t, unix.Unmount(path, unix.MNT_DETACH)) })
 }
 
 func mount(t *testing.T, source, kind, options string) string {
@@ -95,6 +117,6 @@ func mount(t *testing.T, source, kind, options string) string {
 	}
 	require.NoError(t, err)
 	require.NoError(t, os.Chmod(path, 0o700))
-	t.Cleanup(func() { require.NoError(t, unix.Unmount(path, unix.MNT_DETACH)) })
+	unmountLater(t, path)
 	return path
 }

@@ -61,7 +61,7 @@ func TestTheWatcherSees(t *testing.T) {
 	name := filepath.Join(path, "careless")
 	require.NoError(t, os.WriteFile(name, []byte("secret"), 0o600))
 	require.NoError(t, os.Chmod(name, 0o644))
-	require.Eventually(t, third.success.Load, 10*time.Second, time.Millisecond)
+	require.Eventually(t, third.success.Load, 30*time.Second, time.Millisecond)
 	require.NoError(t, os.Remove(name))
 	require.Contains(t, third.stop().examples, name)
 }

@@ -5,6 +5,8 @@ import (
 	"io/fs"
 	"slices"
 	"strings"
+
+	"rollcall/acl"
 )
 
 // writing is one Write. The directory's lock is held.
@@ -31,6 +33,8 @@ type writing struct {
 	ownOnly bool
 	// replace are plain files that are written anew, whatever is in them.
 	replace []string
+	// stay are former readers whom a file lets in that isn't ours to change.
+	stay []acl.Entry
 
 	changed  bool
 	files    []string

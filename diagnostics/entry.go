@@ -2,6 +2,8 @@ package diagnostics
 
 import (
 	"time"
+
+	"rollcall/internal/oneline"
 )
 
 // Entry is one service's place on the board. It satisfies Reporter and is safe
@@ -50,7 +52,7 @@ func (e *Entry) Report(report Report) {
 func (e *Entry) Hook(err error, detail string) {
 	e.board.mu.Lock()
 	defer e.board.mu.Unlock()
-	e.hook = &HookStatus{Time: e.board.now().UTC(), OK: err == nil, Message: oneLine(detail), Error: sentence(err)}
+	e.hook = &HookStatus{Time: e.board.now().UTC(), OK: err == nil, Message: oneline.Join(detail), Error: sentence(err)}
 	e.board.tellLocked()
 }
 
@@ -58,7 +60,7 @@ func (e *Entry) succeeded(report Report) {
 	e.provided = true
 	e.notAfter = report.NotAfter
 	e.consecutive = 0
-	e.message = oneLine(report.Detail)
+	e.message = oneline.Join(report.Detail)
 	// A certificate that was found in place isn't a success of ours: who reads
 	// last_success wants to know when the cluster last said yes.
 	if !report.Unchanged {
@@ -74,7 +76,7 @@ func (e *Entry) failed(report Report) {
 	e.consecutive++
 	e.lastFailure = e.board.now()
 	e.lastError = sentence(report.Err)
-	e.message = oneLine(report.Detail)
+	e.message = oneline.Join(report.Detail)
 	if e.message == "" {
 		e.message = e.lastError
 	}

@@ -8,6 +8,8 @@ import (
 	"time"
 
 	"github.com/gravitational/trace"
+
+	"rollcall/internal/oneline"
 )
 
 // Agent says who the agent is. It's part of /status.
@@ -51,7 +53,7 @@ func (o Overview) WriteText(w io.Writer, now time.Time) error {
 	fmt.Fprintln(table, "NAME\tKIND\tSTATE\tEXPIRES\tNEXT RENEWAL\tLAST HOOK")
 	for _, s := range o.Services {
 		fmt.Fprintln(table, strings.Join([]string{
-			oneLine(s.Name), oneLine(s.Kind), s.word(), moment(s.NotAfter, now), moment(s.Next, now), s.LastHook.word(now),
+			oneline.Join(s.Name), oneline.Join(s.Kind), s.word(), moment(s.NotAfter, now), moment(s.Next, now), s.LastHook.word(now),
 		}, "\t"))
 	}
 	if err := table.Flush(); err != nil {
@@ -69,16 +71,16 @@ func (o Overview) writeAgent(w io.Writer, now time.Time) {
 	if !o.Healthy {
 		health = "degraded"
 	}
-	fmt.Fprintf(w, "rollcall %s is %s: pid %d, running for %s\n", oneLine(o.Version), health, o.PID, span(now.Sub(o.Started)))
+	fmt.Fprintf(w, "rollcall %s is %s: pid %d, running for %s\n", oneline.Join(o.Version), health, o.PID, span(now.Sub(o.Started)))
 	if o.Config != "" {
-		fmt.Fprintf(w, "configuration %s, ", oneLine(o.Config))
+		fmt.Fprintf(w, "configuration %s, ", oneline.Join(o.Config))
 	}
-	fmt.Fprintf(w, "storage %s\n", oneLine(o.Storage))
+	fmt.Fprintf(w, "storage %s\n", oneline.Join(o.Storage))
 	if o.Bot == nil {
-		fmt.Fprintf(w, "the bot has no identity yet (join method %s)\n\n", oneLine(o.JoinMethod))
+		fmt.Fprintf(w, "the bot has no identity yet (join method %s)\n\n", oneline.Join(o.JoinMethod))
 		return
 	}
-	fmt.Fprintf(w, "bot %s of cluster %s, join method %s", oneLine(o.Bot.Name), oneLine(o.Bot.Cluster), oneLine(o.JoinMethod))
+	fmt.Fprintf(w, "bot %s of cluster %s, join method %s", oneline.Join(o.Bot.Name), oneline.Join(o.Bot.Cluster), oneline.Join(o.JoinMethod))
 	if o.Bot.Generation > 0 {
 		fmt.Fprintf(w, ", generation %d", o.Bot.Generation)
 	}
@@ -107,15 +109,15 @@ func (h *HookStatus) word(now time.Time) string {
 // writeTroubles writes what went wrong last, be it over or not.
 func (s Status) writeTroubles(w io.Writer, now time.Time) {
 	if s.LastError != "" {
-		fmt.Fprintf(w, "\n%s: last error, %s", oneLine(s.Name), moment(s.LastFailure, now))
+		fmt.Fprintf(w, "\n%s: last error, %s", oneline.Join(s.Name), moment(s.LastFailure, now))
 		if s.ConsecutiveFailures > 1 {
 			fmt.Fprintf(w, ", %d in a row", s.ConsecutiveFailures)
 		}
-		fmt.Fprintf(w, ":\n  %s\n", oneLine(s.LastError))
+		fmt.Fprintf(w, ":\n  %s\n", oneline.Join(s.LastError))
 	}
 	if s.LastHook != nil && !s.LastHook.OK {
-		fmt.Fprintf(w, "\n%s: hook failed, %s: %s\n  %s\n", oneLine(s.Name), moment(&s.LastHook.Time, now),
-			oneLine(s.LastHook.Message), oneLine(s.LastHook.Error))
+		fmt.Fprintf(w, "\n%s: hook failed, %s: %s\n  %s\n", oneline.Join(s.Name), moment(&s.LastHook.Time, now),
+			oneline.Join(s.LastHook.Message), oneline.Join(s.LastHook.Error))
 	}
 }
 

@@ -13,6 +13,7 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 
 	"rollcall/failure"
+	"rollcall/internal/pulse"
 )
 
 // shutdownTimeout is how long requests get to end once the agent stops. It's
@@ -39,12 +40,19 @@ type ServerOptions struct {
 	Pprof bool
 }
 
+// stuckAfter is how long an answer may take before the server counts as stuck.
+// Nothing slow is done for one, and a client that doesn't read is cut off by the
+// write timeout, which is two minutes at most.
+const stuckAfter = 10 * time.Minute
+
 // Server answers /livez, /readyz, /metrics and /status. It satisfies
-// service.Service.
+// service.Service and service.Prober.
 type Server struct {
 	options ServerOptions
 	// bound is a listener that Run hasn't taken yet.
 	bound net.Listener
+	// answers are the requests that are being answered.
+	answers pulse.Many
 }
 
 // NewServer returns a server; nothing is bound before Run.
@@ -54,6 +62,17 @@ func NewServer(options ServerOptions) *Server {
 
 // Name returns "diagnostics", or what the options say.
 func (s *Server) Name() string { return cmp.Or(s.options.Name, "diagnostics") }
+
+// Alive returns an error if an answer hangs.
+func (s *Server) Alive() error { return s.answers.Alive() }
+
+// watched has Alive know of the requests that a handler answers.
+func (s *Server) watched(handler http.Handler) http.Handler {
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		defer s.answers.Work("answering a request", stuckAfter)()
+		handler.ServeHTTP(w, r)
+	})
+}
 
 // Bind listens before Run does, so that whoever is told that the agent is ready
 // finds it answering. If it fails, Run tries again. It isn't for concurrent use
@@ -84,7 +103,7 @@ func (s *Server) Run(ctx context.Context) error {
 	}
 	s.warnIfOpen(ctx, listener.Addr())
 	server := &http.Server{
-		Handler:           s.handler(),
+		Handler:           s.watched(s.handler()),
 		ReadHeaderTimeout: 5 * time.Second,
 		ReadTimeout:       10 * time.Second,
 		WriteTimeout:      s.writeTimeout(),

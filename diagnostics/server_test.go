@@ -255,8 +255,8 @@ func TestServerBindsItsAddressAndCanRunAgain(t *testing.T) {
 				return false
 			}
 			resp.Body.Close()
-			return resp.StatusCode == 200
-		}, 5*time.Second, 5*time.Millisecond)
+			return resp.StatusCode == http.StatusOK
+		}, 30*time.Second, 5*time.Millisecond)
 		cancel()
 		require.NoError(t, <-result)
 	}

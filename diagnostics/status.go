@@ -1,9 +1,9 @@
 package diagnostics
 
 import (
-	"strings"
 	"time"
-	"unicode"
+
+	"rollcall/internal/oneline"
 )
 
 // State is a service's state in one word.
@@ -75,19 +75,5 @@ func sentence(err error) string {
 	if err == nil {
 		return ""
 	}
-	return oneLine(err.Error())
-}
-
-// oneLine joins the lines of a text and drops what would steer a terminal.
-func oneLine(text string) string {
-	text = strings.Map(func(r rune) rune {
-		if unicode.IsSpace(r) {
-			return ' '
-		}
-		if !unicode.IsPrint(r) {
-			return -1
-		}
-		return r
-	}, text)
-	return strings.Join(strings.Fields(text), " ")
+	return oneline.Join(err.Error())
 }

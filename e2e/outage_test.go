@@ -50,9 +50,10 @@ func TestClusterGoesAndComesBack(t *testing.T) {
 	t.Parallel()
 	c := suite.NewCluster(t, harness.ClusterOptions{})
 	s := newStageOn(t, c)
-	agent := s.start(t, s.document(t, document{times: "credential_ttl: 1h\nrenewal_interval: 4s", more: "diag_addr: 127.0.0.1:0"}))
+	agent := s.start(t, s.document(t, document{times: "credential_ttl: 1h\nrenewal_interval: 8s", more: "diag_addr: 127.0.0.1:0"}))
 	address := diagnostics(t, agent)
-	// Just after a renewal, lest the outage begin in the midst of the next.
+	// Just after a renewal, lest the outage begin in the midst of the next: the
+	// cluster takes some seconds to stop on a busy machine.
 	agent.WaitForLog(t, patience, "generation=2 ")
 
 	c.Stop(t)

@@ -54,7 +54,6 @@ version: v2
 proxy_server: %s
 onboarding: {join_method: token, token: %s}
 storage: {type: directory, path: %s}
-settle_time: 200ms
 outputs:
   - type: application
     app_name: %s

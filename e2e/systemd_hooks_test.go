@@ -9,6 +9,7 @@ import (
 	"regexp"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/stretchr/testify/require"
 
@@ -84,6 +85,18 @@ func (s *unitStage) hookSays(t *testing.T, want string) {
 	})
 }
 
+// hookRetries waits until the agent has tried a failed hook again, and it works:
+// by its back-off that may be two minutes after the attempt before.
+func (s *unitStage) hookRetries(t *testing.T) {
+	t.Helper()
+	harness.Eventually(t, 4*time.Minute, "the hook's next attempt", func() error {
+		if ok, text := s.lastHook(t); !ok {
+			return errors.New(text)
+		}
+		return nil
+	})
+}
+
 // tested is what `hooks test` prints as the agent's user.
 func (s *unitStage) tested(t *testing.T) string {
 	t.Helper()
@@ -124,7 +137,7 @@ func (s *unitStage) hooksOfUnits(t *testing.T) {
 		}
 		return nil
 	})
-	s.hookSays(t, "") // the retry
+	s.hookRetries(t)
 	s.done(t, "front", "reloaded")
 	s.reload(t)
 	s.done(t, "front", "reloaded")
@@ -171,14 +184,21 @@ func (s *unitStage) hooksOfUnits(t *testing.T) {
 	require.NoError(t, os.Remove(m.Path("/etc/polkit-1/rules.d/50-rollcall-rollcall.rules")))
 }
 
-// hooksWithoutPolkit tries what docs/hooks.md has for hosts without polkit.
+// hooksWithoutPolkit has `install systemd` write its .path unit, as on a host
+// that has no polkit.
 func (s *unitStage) hooksWithoutPolkit(t *testing.T) {
 	m := s.machine
-	m.Write(t, "/etc/systemd/system/renewed.path", []byte("[Path]\nPathChanged=/run/rollcall/renewed\n[Install]\nWantedBy=multi-user.target\n"), 0o644)
-	m.Write(t, "/etc/systemd/system/renewed.service", []byte("[Service]\nType=oneshot\nExecStart=/usr/bin/systemctl try-reload-or-restart front.service\n"), 0o644)
-	s.configure(t, s.cluster.Info().ProxyAddr, "on_renewal: [{exec: [/usr/bin/touch, /run/rollcall/renewed]}]")
-	m.Must(t, "systemctl", "daemon-reload")
-	m.Must(t, "systemctl", "start", "renewed.path")
+	// By this file it knows of polkit.
+	polkit := m.Path("/usr/share/dbus-1/system-services/org.freedesktop.PolicyKit1.service")
+	require.NoError(t, os.Rename(polkit, polkit+".away"))
+	out := m.Must(t, "rollcall", "install", "systemd", "--allow-reload=front.service", "--write", "--force")
+	require.Contains(t, out, "polkit isn't installed")
+	require.Contains(t, out, `write exec: [/usr/bin/touch, "/run/rollcall/reload-front.service"]`)
+	require.Contains(t, out, "Next: systemctl enable --now rollcall rollcall-reload-front.path")
+	require.NoError(t, os.Rename(polkit+".away", polkit))
+
+	s.configure(t, s.cluster.Info().ProxyAddr, `on_renewal: [{exec: [/usr/bin/touch, "/run/rollcall/reload-front.service"]}]`)
+	m.Must(t, "systemctl", "enable", "--now", "rollcall-reload-front.path")
 	m.Must(t, "systemctl", "restart", "rollcall")
 	s.untouched(t, "front")
 	for range 2 { // the file is new, and then it's there
@@ -186,7 +206,19 @@ func (s *unitStage) hooksWithoutPolkit(t *testing.T) {
 		s.done(t, "front", "reloaded")
 		s.hookSays(t, "")
 	}
-	m.Must(t, "systemctl", "stop", "renewed.path", "front", "other")
+	// A unit that is stopped stays so.
+	m.Must(t, "systemctl", "stop", "front")
+	s.reload(t)
+	s.hookSays(t, "")
+	harness.Eventually(t, patience, "the end of what the file has triggered", func() error {
+		if result := m.Property(t, "rollcall-reload-front.service", "Result"); result != "exec-condition" {
+			return errors.New(result)
+		}
+		return nil
+	})
+	require.Equal(t, "inactive", m.Property(t, "front.service", "ActiveState"))
+	m.Must(t, "systemctl", "disable", "--now", "rollcall-reload-front.path")
+	m.Must(t, "systemctl", "stop", "front", "other")
 	s.configure(t, s.cluster.Info().ProxyAddr)
 	m.Must(t, "systemctl", "restart", "rollcall")
 }

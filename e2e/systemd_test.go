@@ -76,7 +76,6 @@ proxy_server: %s
 proxy_ca: /etc/proxy-ca.pem
 onboarding: {join_method: token, token: "credential:token"}
 storage: {type: directory, path: /var/lib/rollcall}
-settle_time: 200ms
 outputs:
   - {type: application, name: app, app_name: %s, destination: {type: directory, path: %s}%s}
 `, proxy, s.app.Name, unitDestination, strings.Join(append([]string{""}, more...), ", ")), 0o644)
@@ -114,9 +113,23 @@ func (s *unitStage) installAndStart(t *testing.T) {
 	require.Equal(t, "active", s.property(t, "ActiveState"))
 	require.Contains(t, s.property(t, "StatusText"), "all 2 services are ready; next renewal ")
 	require.EqualValues(t, 1, s.cluster.Generation(t, s.bot))
-	info := m.Must(t, "journalctl", "--unit=rollcall", "--output=cat", "--priority=info..info")
-	require.Contains(t, info, "The bot joined the cluster.")
+	info := s.journal(t, "The bot joined the cluster.", "--priority=info..info")
 	require.NotContains(t, info, "<6>", "the journal has the priority by itself")
+}
+
+// journal waits until the unit's journal has a text, which it gets a moment later,
+// and returns all of it.
+func (s *unitStage) journal(t *testing.T, text string, more ...string) string {
+	t.Helper()
+	journal := ""
+	harness.Eventually(t, patience, fmt.Sprintf("%q in the journal", text), func() error {
+		journal = s.machine.Must(t, append([]string{"journalctl", "--unit=rollcall", "-b", "--no-pager", "--output=cat"}, more...)...)
+		if !strings.Contains(journal, text) {
+			return errors.New(journal)
+		}
+		return nil
+	})
+	return journal
 }
 
 func (s *unitStage) sandbox(t *testing.T) {
@@ -252,9 +265,13 @@ func (s *unitStage) passedSocket(t *testing.T) {
 
 	// The first question starts the agent. Whether it's healthy by then, and so
 	// the exit code, is a matter of luck.
-	out, _ := m.Run(t, "rollcall", "status", "--socket=/run/diag.sock")
-
-	require.Contains(t, out, "storage directory /var/lib/rollcall")
+	harness.Eventually(t, patience, "the agent's answer", func() error {
+		out, _ := m.Run(t, "rollcall", "status", "--socket=/run/diag.sock")
+		if !strings.Contains(out, "storage directory /var/lib/rollcall") {
+			return errors.New(out)
+		}
+		return nil
+	})
 	require.Contains(t, []string{"active", "activating"}, s.property(t, "ActiveState"))
 	m.Must(t, "systemctl", "stop", "rollcall.socket", "rollcall.service")
 	require.NoError(t, os.Remove(m.Path("/etc/systemd/system/rollcall.socket")))
@@ -267,7 +284,7 @@ func (s *unitStage) stuckLoop(t *testing.T) {
 	require.NoError(t, err)
 	m := s.machine
 	m.Copy(t, suite.Bin.Stuck, "/usr/local/bin/rollcall", 0o755)
-	m.Write(t, "/etc/systemd/system/rollcall.service.d/test.conf", []byte("[Service]\nWatchdogSec=2s\nRestartSec=100ms\n"), 0o644)
+	m.Write(t, "/etc/systemd/system/rollcall.service.d/test.conf", []byte("[Service]\nWatchdogSec=10s\nRestartSec=100ms\n"), 0o644)
 	m.Must(t, "systemctl", "daemon-reload")
 	m.Must(t, "systemctl", "start", "rollcall")
 	pid, before := s.property(t, "MainPID"), s.unitSerial(t)
@@ -283,9 +300,8 @@ func (s *unitStage) stuckLoop(t *testing.T) {
 		return nil
 	})
 	require.Equal(t, "1", s.property(t, "NRestarts"))
-	journal := m.Must(t, "journalctl", "--unit=rollcall", "-b", "--no-pager", "--output=cat")
-	require.Contains(t, journal, "app is stuck for ")
-	require.Contains(t, journal, "Watchdog timeout")
+	s.journal(t, "app is stuck for ")
+	s.journal(t, "Watchdog timeout")
 	// The one that was started works, and nothing was lost.
 	s.reload(t)
 	require.NotEqual(t, before, s.unitSerial(t))

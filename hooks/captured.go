@@ -3,7 +3,8 @@ package hooks
 import (
 	"bytes"
 	"strings"
-	"unicode"
+
+	"rollcall/internal/oneline"
 )
 
 const (
@@ -48,7 +49,7 @@ func (c *captured) lines() []string {
 			secret = end < 0 || strings.LastIndex(line, "-----BEGIN") > end
 			continue
 		}
-		line = printable(line)
+		line = oneline.Clean(line)
 		if secret || line == "" {
 			continue
 		}
@@ -62,21 +63,6 @@ func (c *captured) lines() []string {
 		out = append(out, "(more was printed)")
 	}
 	return out
-}
-
-// printable drops what would steer a terminal.
-func printable(line string) string {
-	line = strings.Map(func(r rune) rune {
-		switch {
-		case unicode.IsSpace(r):
-			return ' '
-		case unicode.IsPrint(r):
-			return r
-		default:
-			return -1
-		}
-	}, line)
-	return strings.TrimSpace(line)
 }
 
 func shorten(line string) string {

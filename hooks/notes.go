@@ -15,7 +15,7 @@ func (o *Options) Notes() []string {
 	var notes []string
 	switch {
 	case o.User != "":
-		notes = append(notes, "runs inside the agent's unit and its sandbox; "+userNeeds(o.User))
+		notes = append(notes, "runs inside the agent's unit and its sandbox; "+userNeeds(o.User), rootNeeds)
 	case o.Signal != "":
 		notes = append(notes, signalNeeds(o.PIDFile != ""))
 	case o.ReloadUnit != "":
@@ -23,10 +23,13 @@ func (o *Options) Notes() []string {
 	case o.RestartUnit != "":
 		notes = append(notes, unitNeeds("restart", o.RestartUnit))
 	default:
-		notes = append(notes, "runs as the agent's user, inside its unit's sandbox: it can write only where the unit's ReadWritePaths= say")
+		notes = append(notes, "runs as the agent's user, inside its unit's sandbox: it can write only where the unit's ReadWritePaths= say", rootNeeds)
 	}
 	return notes
 }
+
+// rootNeeds is what an agent checks before each run if it's root.
+const rootNeeds = "an agent that runs as root refuses a program that others could change: it and each directory on the way must belong to root (or to `user`), and nobody else may write there"
 
 func userNeeds(user string) string {
 	return "running as " + user + " needs an agent with CAP_SETUID, CAP_SETGID and, to end it at its timeout, CAP_KILL. Under systemd that takes a drop-in: " +

@@ -1,6 +1,7 @@
 package hooks
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -27,6 +28,8 @@ const endPatience = 5 * time.Second
 // program is one run of a program.
 type program struct {
 	argv []string
+	// path is the real one, where that was looked at; empty: the first of argv.
+	path string
 	env  []string
 	// as is the user to run as; nil: the agent's.
 	as *syscall.Credential
@@ -54,7 +57,7 @@ func (u *unended) Unwrap() error { return u.error }
 func (p program) run(ctx context.Context) ([]string, error) {
 	var out captured
 	cmd := &exec.Cmd{
-		Path: p.argv[0], Args: p.argv, Env: p.env, Dir: "/",
+		Path: cmp.Or(p.path, p.argv[0]), Args: p.argv, Env: p.env, Dir: "/",
 		Stdout: &out, Stderr: &out, WaitDelay: pipePatience,
 		SysProcAttr: &syscall.SysProcAttr{Setpgid: true, Credential: p.as},
 	}

@@ -5,7 +5,9 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"os"
 	"path/filepath"
+	"slices"
 	"sync"
 	"time"
 
@@ -43,7 +45,13 @@ type RunnerOptions struct {
 	// Units is shared by the runners of all outputs, so that a unit is reloaded
 	// once for all of them; nil: each hook asks systemd itself.
 	Units *Units
-	Log   *slog.Logger
+	// Ledger is shared by the runners of all outputs; nil: what was cut off is
+	// forgotten.
+	Ledger *Ledger
+	// Current describes the set in place as if all of it had just changed; a
+	// failure.NotFound if there's none. It goes with Ledger.
+	Current func(ctx context.Context) (Change, error)
+	Log     *slog.Logger
 }
 
 // Runner runs the hooks of one output after each change. It satisfies
@@ -60,6 +68,8 @@ type Runner struct {
 	// to whoever runs hooks.
 	unended map[string]<-chan struct{}
 	pulse   pulse.Pulse
+	// missed are the hooks that are made up for; they belong to Run.
+	missed entry
 
 	// wake holds one value while a change waits.
 	wake chan struct{}
@@ -88,6 +98,11 @@ func NewRunner(options RunnerOptions) (*Runner, error) {
 		}
 		if o.User != "" && !mayChangeUser() {
 			return nil, failure.New(failure.Configuration, "on_renewal[%d]: %s", i, userNeeds(o.User))
+		}
+		// Each run looks again and refuses it then: a hook that is in doubt keeps
+		// nobody's credentials from being renewed.
+		if _, err := checkPrivileged(o); err != nil && !errors.Is(err, os.ErrNotExist) {
+			r.log.Warn("A hook won't be run as long as others could change it.", "hook", o.String(), "err", err)
 		}
 		r.tasks = append(r.tasks, task{label: o.String(), options: o})
 	}
@@ -141,8 +156,9 @@ func (r *Runner) take() (Change, bool) {
 }
 
 // Run runs the hooks after each change until ctx is cancelled; what runs then
-// is killed. It returns nil.
+// is killed, and made up for by the next Run. It returns nil.
 func (r *Runner) Run(ctx context.Context) error {
+	r.makeUp(ctx)
 	// missed are the files that the failed hooks weren't told of.
 	var missed []string
 	for {
@@ -166,7 +182,9 @@ func (r *Runner) Run(ctx context.Context) error {
 // whether all have worked.
 func (r *Runner) serve(ctx context.Context, change Change) bool {
 	tasks, err := r.list()
+	tasks = r.pending(tasks, change)
 	failed := r.round(ctx, tasks, change, err)
+	r.note(change, failed)
 	for attempt := 1; len(failed.tasks) > 0 || failed.err != nil; attempt++ {
 		if ctx.Err() != nil {
 			return false
@@ -181,9 +199,10 @@ func (r *Runner) serve(ctx context.Context, change Change) bool {
 			// worked, and isn't run again.
 			inDirectory, err := r.listDirectory()
 			failed = r.round(ctx, append(failed.tasks, inDirectory...), change, err)
-			continue
+		} else {
+			failed = r.round(ctx, failed.tasks, change, nil)
 		}
-		failed = r.round(ctx, failed.tasks, change, nil)
+		r.note(change, failed)
 	}
 	r.report(nil, "all hooks ran: "+change.Reason)
 	return true
@@ -193,7 +212,7 @@ func (r *Runner) serve(ctx context.Context, change Change) bool {
 // hooks before it are returned.
 func (r *Runner) list() ([]task, error) {
 	inDirectory, err := r.listDirectory()
-	return append(r.tasks[:len(r.tasks):len(r.tasks)], inDirectory...), err
+	return append(slices.Clip(r.tasks), inDirectory...), err
 }
 
 func (r *Runner) listDirectory() ([]task, error) {
@@ -224,9 +243,9 @@ func (r *Runner) round(ctx context.Context, tasks []task, change Change, listing
 	r.pulse.Work("running hooks", roundLimit(tasks))
 	defer r.pulse.Rest()
 	var failed failures
-	for _, t := range tasks {
+	for i, t := range tasks {
 		if ctx.Err() != nil {
-			return failures{tasks: tasks, err: ctx.Err()}
+			return failures{tasks: append(failed.tasks, tasks[i:]...), unlisted: listing != nil, err: ctx.Err()}
 		}
 		if result := r.runOne(ctx, t, change); result.Err != nil {
 			failed.tasks = append(failed.tasks, t)
@@ -324,6 +343,7 @@ func (r *Runner) Once(ctx context.Context) error {
 	tasks, err := r.list()
 	failed := r.round(ctx, tasks, change, err)
 	r.report(failed.err, change.Reason)
+	r.note(change, failed)
 	if failed.err == nil {
 		return nil
 	}

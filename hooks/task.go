@@ -3,6 +3,9 @@ package hooks
 import (
 	"context"
 	"errors"
+	"fmt"
+	"hash/fnv"
+	"os"
 	"strings"
 	"time"
 
@@ -17,6 +20,19 @@ type task struct {
 	// guarded programs are looked at before each run: nobody else may have
 	// been able to change them.
 	guarded bool
+}
+
+// key names a task so that it's known again at the next start. The arguments are
+// part of it, in a form that shows none.
+func (t task) key() string {
+	if len(t.options.Exec) < 2 {
+		return t.label
+	}
+	sum := fnv.New64a()
+	for _, arg := range t.options.Exec {
+		_, _ = sum.Write([]byte(arg + "\x00")) // it never fails
+	}
+	return fmt.Sprintf("%s #%x", t.label, sum.Sum64())
 }
 
 // Result is what one hook came to.
@@ -83,12 +99,22 @@ func (r *Runner) start(ctx context.Context, t task, change Change) ([]string, er
 
 func (r *Runner) prepare(t task, change Change) (program, error) {
 	p := program{argv: t.options.Exec, ending: r.ending}
-	if t.guarded {
+	switch {
+	case t.guarded:
 		path, err := trusted(p.argv[0])
 		if err != nil {
 			return p, err
 		}
 		p.argv = []string{path}
+	default:
+		path, err := checkPrivileged(t.options)
+		if errors.Is(err, os.ErrNotExist) {
+			return p, failure.Wrap(failure.Configuration, err, "%s can't be started: no such file or directory", p.argv[0])
+		}
+		if err != nil {
+			return p, err
+		}
+		p.path = path
 	}
 	home := ""
 	if t.options.User != "" {

@@ -9,6 +9,7 @@ import (
 	"github.com/gravitational/trace"
 
 	"rollcall/cluster"
+	"rollcall/internal/pulse"
 )
 
 // AuthoritySource tells the cluster's certificate authorities.
@@ -51,6 +52,8 @@ type Follower struct {
 	listeners Listeners
 	log       *slog.Logger
 
+	pulse pulse.Pulse
+
 	last string // fingerprint of the authorities that were seen last
 }
 
@@ -58,6 +61,10 @@ type Follower struct {
 func NewFollower(source AuthoritySource, keeper *Keeper, listeners Listeners, log *slog.Logger) *Follower {
 	return &Follower{source: source, keeper: keeper, listeners: listeners, log: log}
 }
+
+// Alive returns an error if a comparison, or what follows from it, hangs. The
+// watch may be silent for any time: the comparison is the net below it.
+func (f *Follower) Alive() error { return f.pulse.Alive() }
 
 // Name is the follower's name among the agent's services.
 func (f *Follower) Name() string { return "authorities" }
@@ -130,6 +137,8 @@ func (f *Follower) compare(ctx context.Context) {
 	if err != nil {
 		return
 	}
+	f.pulse.Work("comparing certificate authorities", stuckAfter)
+	defer f.pulse.Rest()
 	authorities, err := f.source.Authorities(ctx, creds)
 	if err != nil {
 		f.log.Debug("The certificate authorities couldn't be compared.", "err", trace.Unwrap(err))

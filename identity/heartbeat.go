@@ -6,6 +6,7 @@ import (
 	"time"
 
 	"rollcall/cluster"
+	"rollcall/internal/pulse"
 )
 
 // HeartbeatSender tells the cluster that this bot instance lives.
@@ -26,12 +27,16 @@ type Heart struct {
 	beat   cluster.Heartbeat
 	log    *slog.Logger
 	start  time.Time
+	pulse  pulse.Pulse
 }
 
 // NewHeart returns a Heart. beat holds what doesn't change.
 func NewHeart(sender HeartbeatSender, keeper *Keeper, beat cluster.Heartbeat, log *slog.Logger) *Heart {
 	return &Heart{sender: sender, keeper: keeper, beat: beat, log: log, start: time.Now()}
 }
+
+// Alive returns an error if sending a heartbeat hangs.
+func (h *Heart) Alive() error { return h.pulse.Alive() }
 
 // Name is the heart's name among the agent's services.
 func (h *Heart) Name() string { return "heartbeat" }
@@ -47,7 +52,9 @@ func (h *Heart) Run(ctx context.Context) error {
 		}
 		beat.Uptime = time.Since(h.start)
 		wait := heartbeatInterval
+		h.pulse.Work("sending a heartbeat", stuckAfter)
 		supported, err := h.sender.SubmitHeartbeat(ctx, creds, beat)
+		h.pulse.Rest()
 		switch {
 		case err != nil:
 			h.log.Debug("The heartbeat couldn't be sent.", "err", err)

@@ -21,7 +21,9 @@ needs() {
 		systemd-nspawn  systemd-container a real systemd as PID 1
 		debootstrap     debootstrap       the root file system for it
 		nsenter         util-linux        running programs beside it
-		mkfs.vfat dosfstools      a file system without ACLs
+		mkfs.vfat       dosfstools        a file system without ACLs
+		fusefat         fusefat           the same where the kernel has no vfat
+		bindfs          bindfs            modes on it, as the kernel would show them
 	LIST
 }
 

@@ -7,13 +7,13 @@ import (
 	"os"
 	"strings"
 	"time"
-	"unicode"
 	"unicode/utf8"
 
 	"github.com/gravitational/trace"
 	"golang.org/x/sys/unix"
 
 	"rollcall/failure"
+	"rollcall/internal/oneline"
 )
 
 // Results, as the table and the JSON have them.
@@ -64,7 +64,7 @@ func WriteJSON(w io.Writer, outcomes []Outcome) error {
 		}
 		if outcome.Err != nil {
 			r.Kind = failure.KindOf(outcome.Err).String()
-			r.Error = oneLine(outcome.Err.Error())
+			r.Error = oneline.Join(outcome.Err.Error())
 		}
 		all.Services = append(all.Services, r)
 	}
@@ -124,9 +124,9 @@ func (o Outcome) cells() []string {
 		took = fmt.Sprintf("%.3fs", o.Took.Seconds())
 	}
 	if o.Err != nil {
-		text = oneLine(o.Err.Error())
+		text = oneline.Join(o.Err.Error())
 	}
-	return []string{oneLine(o.Name), o.result(), expires, took, text}
+	return []string{oneline.Join(o.Name), o.result(), expires, took, text}
 }
 
 func pad(cell string, width int) string {
@@ -142,20 +142,4 @@ func paint(result string) string {
 	default:
 		return red
 	}
-}
-
-// oneLine keeps a text, parts of which a server may have chosen, from breaking
-// the table or steering the terminal.
-func oneLine(text string) string {
-	text = strings.Map(func(r rune) rune {
-		switch {
-		case unicode.IsSpace(r):
-			return ' '
-		case unicode.IsPrint(r):
-			return r
-		default:
-			return -1
-		}
-	}, text)
-	return strings.Join(strings.Fields(text), " ")
 }

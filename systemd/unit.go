@@ -23,6 +23,9 @@ type UnitOptions struct {
 	Storage string
 	// Destinations are the absolute paths of the directories that it writes.
 	Destinations []string
+	// Readable are further paths that the agent or a hook reads or runs. The
+	// sandbox shows them, if they're in a home or a temporary directory.
+	Readable []string
 	// Credential is the name of the systemd credential that holds the join
 	// token, and TokenFile where systemd reads it; empty: there is none.
 	Credential, TokenFile string
@@ -106,24 +109,6 @@ func (o UnitOptions) Writable() []string {
 		paths = append(paths, filepath.Clean(path))
 	}
 	return paths
-}
-
-// InHome says that a path that it uses lies in a home directory.
-func (o UnitOptions) InHome() bool { return o.uses("/home", "/root", "/run/user") }
-
-// InTmp says that a path that it uses lies in a directory that PrivateTmp=
-// replaces.
-func (o UnitOptions) InTmp() bool { return o.uses("/tmp", "/var/tmp") }
-
-func (o UnitOptions) uses(parents ...string) bool {
-	for _, path := range append(o.Writable(), o.Config, o.Binary) {
-		for _, parent := range parents {
-			if path = filepath.Clean(path); path == parent || strings.HasPrefix(path, parent+"/") {
-				return true
-			}
-		}
-	}
-	return false
 }
 
 // word writes a text as one word of a setting: specifiers are escaped, and

@@ -47,6 +47,7 @@ type agent struct {
 	// hookMetrics and hookUnits are shared by the hooks of all outputs.
 	hookMetrics *hooks.Metrics
 	hookUnits   *hooks.Units
+	hookLedger  *hooks.Ledger // see ledger
 	closers     []func()
 	began       time.Time
 

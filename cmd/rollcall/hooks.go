@@ -34,6 +34,13 @@ func (a *agent) addHooks(out config.Output, env environment, deps *outputs.Depen
 	options.Metrics = a.hookMetrics
 	options.Units = a.hookUnits
 	options.Reporter = a.board.Reporter(out.Name, out.Type)
+	if out.Destination.Type == destination.TypeDirectory {
+		options.Ledger = a.ledger()
+		options.Current = func(ctx context.Context) (hooks.Change, error) {
+			change, err := setInPlace(ctx, out, a)
+			return toldHooks(change), err
+		}
+	}
 	runner, err := hooks.NewRunner(options)
 	if err != nil {
 		return nil, trace.Wrap(err)
@@ -43,6 +50,28 @@ func (a *agent) addHooks(out config.Output, env environment, deps *outputs.Depen
 		return runner, nil // the output's Once runs them
 	}
 	return runner, trace.Wrap(a.host.Add(runner, service.Unreported))
+}
+
+// ledger returns what remembers hooks over a restart, or nil if nothing does.
+func (a *agent) ledger() *hooks.Ledger {
+	place := a.cfg.Storage.Directory
+	if a.hookLedger != nil || place == nil {
+		return a.hookLedger
+	}
+	dir, err := destination.OpenDir(place.Path, place.Symlinks)
+	if err != nil {
+		a.log.Warn("Hooks that are cut off won't be made up for: the storage can't be opened for them.", diagnostics.KeyErr, err)
+		return nil
+	}
+	a.closers = append(a.closers, func() { _ = dir.Close() })
+	var names []string
+	for _, out := range a.cfg.Outputs {
+		if hasHooks(out) {
+			names = append(names, out.Name)
+		}
+	}
+	a.hookLedger = hooks.OpenLedger(dir, names, a.log)
+	return a.hookLedger
 }
 
 func hasHooks(out config.Output) bool {

@@ -19,7 +19,9 @@ import (
 
 	"github.com/stretchr/testify/require"
 
+	"rollcall/diagnostics"
 	"rollcall/hooks"
+	"rollcall/identity"
 	"rollcall/service"
 )
 
@@ -155,6 +157,13 @@ func TestHooksHideNoStuckOutput(t *testing.T) {
 	prober, ok := hosted.(service.Prober)
 	require.True(t, ok)
 	require.EqualError(t, prober.Alive(), "stuck")
-	var runner service.Service = &hooks.Runner{}
-	require.Implements(t, (*service.Prober)(nil), runner)
+}
+
+// TestTheWatchdogSeesEveryLoop: what is hosted for long can tell that it hangs.
+func TestTheWatchdogSeesEveryLoop(t *testing.T) {
+	for _, hosted := range []service.Service{
+		&identity.Keeper{}, &identity.Follower{}, &identity.Heart{}, &hooks.Runner{}, &diagnostics.Server{},
+	} {
+		require.Implements(t, (*service.Prober)(nil), hosted)
+	}
 }

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"context"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -57,11 +58,11 @@ Exit codes: 0 done, or nothing to do; 1 refused, with the reason; 2 cut off.`,
   # One of them
   rollcall init -c /etc/rollcall.yaml --init-dir=/opt/grafana --bot-user=teleport --reader-user=app`,
 		Args: noArguments,
-		RunE: func(*cobra.Command, []string) error {
+		RunE: func(cmd *cobra.Command, _ []string) error {
 			if f.format != "text" && f.format != "json" {
 				return &usageError{fmt.Errorf("--format %q isn't text or json", f.format)}
 			}
-			return initialise(env, g, f)
+			return initialise(cmd.Context(), env, g, f)
 		},
 	}
 	flags := cmd.Flags()
@@ -78,7 +79,7 @@ Exit codes: 0 done, or nothing to do; 1 refused, with the reason; 2 cut off.`,
 }
 
 // initialise plans everything first, so that a refusal leaves nothing half done.
-func initialise(env environment, g *globals, f initFlags) error {
+func initialise(ctx context.Context, env environment, g *globals, f initFlags) error {
 	places, err := f.places(env, g)
 	if err != nil {
 		return err
@@ -105,7 +106,7 @@ func initialise(env environment, g *globals, f initFlags) error {
 	}
 	if !f.dryRun {
 		for _, plan := range plans {
-			if err := plan.Apply(); err != nil {
+			if err := plan.Apply(ctx); err != nil {
 				return &visibleError{err}
 			}
 		}

@@ -48,7 +48,8 @@ left alone, but with --force.
 
 With --allow-reload and --allow-restart it also writes a rule for polkit, by
 which the agent's user may have systemd do this to these units, and nothing
-else: for the hooks reload_unit and restart_unit.`,
+else: for the hooks reload_unit and restart_unit. On a host without polkit it
+writes a .path unit for each instead, which does it when a hook touches a file.`,
 		Example: `  # Look at it first
   rollcall install systemd
 
@@ -107,7 +108,9 @@ type installation struct {
 	unit         systemd.UnitOptions
 	root         string
 	write, force bool
-	notes        []string
+	// polkit says that it's there, and would read a rule.
+	polkit bool
+	notes  []string
 }
 
 // fill takes from the configuration what the unit needs.
@@ -134,7 +137,7 @@ func (i *installation) fill(g *globals, tokenFile string) error {
 	default:
 		return err
 	}
-	i.notePolkit()
+	i.findPolkit()
 	if i.unit.Credential != "" {
 		if tokenFile == "" {
 			tokenFile = "/etc/rollcall." + i.unit.Credential
@@ -154,6 +157,7 @@ func (i *installation) fromConfig(cfg *config.Config) {
 			i.noteMissing(d.Path)
 		}
 	}
+	i.showReads(cfg)
 	i.noteHooks(cfg)
 	token := cfg.Onboarding.Token
 	if name, ok := strings.CutPrefix(token, "credential:"); ok {
@@ -164,6 +168,20 @@ func (i *installation) fromConfig(cfg *config.Config) {
 	info, err := os.Stat(cfg.File)
 	if err == nil && info.Mode().Perm()&0o044 == 0 && i.unit.User != "root" {
 		i.notes = append(i.notes, fmt.Sprintf("%s can be read by its owner alone: if that isn't %s, chgrp %s it and chmod 0640.", cfg.File, i.unit.User, i.unit.Group))
+	}
+}
+
+// showReads opens the sandbox for what the agent and its hooks read, and tells of
+// it: a path elsewhere would keep it closed.
+func (i *installation) showReads(cfg *config.Config) {
+	for _, read := range cfg.Reads() {
+		setting := systemd.Hidden(read.Path)
+		if setting == "" {
+			continue
+		}
+		i.unit.Readable = append(i.unit.Readable, read.Path)
+		i.notes = append(i.notes, fmt.Sprintf("%s is %s: the sandbox is opened for it (%s). Below /etc or /usr/local it wouldn't have to be; the user %s must be able to get to it in any case.",
+			read.Key, read.Path, setting, i.unit.User))
 	}
 }
 
@@ -187,8 +205,8 @@ func (i *installation) run() error {
 			fmt.Fprintln(i.env.Stderr, "  "+step.would)
 		}
 		// Not on standard output, which is the unit alone.
-		if rule := i.unit.Rule(); rule != "" {
-			fmt.Fprintf(i.env.Stderr, "The rule for polkit is:\n%s", rule)
+		for _, file := range i.permits() {
+			fmt.Fprintf(i.env.Stderr, "%s is:\n%s", file.Path, file.Text)
 		}
 		i.printNotes()
 		return nil
@@ -206,7 +224,7 @@ func (i *installation) run() error {
 	}
 	i.printNotes()
 	if i.root == "" {
-		fmt.Fprintf(i.env.Stderr, "Next: systemctl enable --now %s\n", i.unit.Name)
+		fmt.Fprintf(i.env.Stderr, "Next: systemctl enable --now %s\n", strings.Join(append([]string{i.unit.Name}, i.pathUnits()...), " "))
 	}
 	return nil
 }

@@ -35,8 +35,8 @@ func (i *installation) plan() ([]step, error) {
 		return nil, err
 	}
 	steps = append(steps, unit)
-	if rule := i.unit.Rule(); rule != "" {
-		allowed, err := i.file(i.unit.RulePath(), rule)
+	for _, file := range i.permits() {
+		allowed, err := i.file(file.Path, file.Text)
 		if err != nil {
 			return nil, err
 		}

@@ -94,6 +94,39 @@ const hookedConfig = systemdConfig + `  - type: identity
     on_renewal: [{reload_unit: nginx.service}, {restart_unit: legacy.service}, {reload_unit: nginx.service}]
 `
 
+// TestInstallShowsWhatIsRead: a unit that hides a hook's program, or the proxy's
+// authority, would be of no use.
+func TestInstallShowsWhatIsRead(t *testing.T) {
+	install := func(text string) (string, string) {
+		code, stdout, stderr := runLine(t, nil, "install", "systemd", "-c", inEtc(t, text), "--binary=/usr/local/bin/rollcall", "--root", t.TempDir())
+		require.Zero(t, code, stderr)
+		return stdout, stderr
+	}
+	unit, notes := install(systemdConfig)
+	require.Contains(t, unit, "\nProtectHome=yes\n")
+	require.NotContains(t, notes, "the sandbox is opened")
+
+	unit, notes = install(systemdConfig + "proxy_ca: /home/ops/ca.pem\n")
+	require.Contains(t, unit, "\nProtectHome=read-only\n")
+	require.Contains(t, notes, "proxy_ca is /home/ops/ca.pem: the sandbox is opened for it (ProtectHome=).")
+
+	unit, notes = install(systemdConfig + "hooks_dir: /var/tmp/hooks.d\n")
+	require.Contains(t, unit, "\nPrivateTmp=no\n")
+	require.Contains(t, notes, "hooks_dir is /var/tmp/hooks.d: the sandbox is opened for it (PrivateTmp=).")
+}
+
+// inEtc writes a configuration where no sandbox hides it: t.TempDir is below
+// /tmp, which would open it.
+func inEtc(t *testing.T, text string) string {
+	t.Helper()
+	dir, err := os.MkdirTemp("/dev/shm", "rollcall-test-")
+	require.NoError(t, err)
+	t.Cleanup(func() { require.NoError(t, os.RemoveAll(dir)) })
+	file := filepath.Join(dir, "rollcall.yaml")
+	require.NoError(t, os.WriteFile(file, []byte(text), 0o600))
+	return file
+}
+
 func TestInstallAllowsHooks(t *testing.T) {
 	file, root := configFile(t, hookedConfig), t.TempDir()
 	install := func(more ...string) (string, string) {
@@ -116,15 +149,32 @@ func TestInstallAllowsHooks(t *testing.T) {
 	both := []string{"--allow-restart=legacy.service", "--allow-reload=nginx.service"}
 	stdout, stderr := install(both...)
 	require.Equal(t, plain, stdout, "standard output is the unit")
-	require.Contains(t, stderr, "  write "+rule+"\n")
-	require.Contains(t, stderr, `case "reload nginx.service":`)
 	require.Contains(t, stderr, "polkit isn't installed")
-	require.NotContains(t, stderr, needed)
-	require.NoFileExists(t, rule, "it only prints")
+	require.NotContains(t, stderr, "  write "+rule+"\n")
+	for _, name := range []string{"rollcall-reload-nginx", "rollcall-restart-legacy"} {
+		for _, kind := range []string{".path", ".service"} {
+			path := filepath.Join(root, "etc/systemd/system", name+kind)
+			require.Contains(t, stderr, "  write "+path+"\n")
+			require.NoFileExists(t, path, "it only prints")
+		}
+	}
+	require.Contains(t, stderr, "PathExists=/run/rollcall/reload-nginx.service\n")
+	require.Contains(t, stderr, `in place of reload_unit: nginx.service write exec: [/usr/bin/touch, "/run/rollcall/reload-nginx.service"], which rollcall-reload-nginx.path watches`)
+
+	otherRoot := t.TempDir()
+	code, stdout, stderr := runLine(t, nil, append([]string{"install", "systemd", "-c", file, "--root", otherRoot, "--write"}, both...)...)
+	require.Zero(t, code, stderr)
+	require.Contains(t, stdout, "Wrote "+filepath.Join(otherRoot, "etc/systemd/system/rollcall-restart-legacy.service"))
+	require.NoFileExists(t, filepath.Join(otherRoot, "etc/polkit-1/rules.d/50-rollcall-rollcall.rules"))
 
 	service := filepath.Join(root, polkitService)
 	require.NoError(t, os.MkdirAll(filepath.Dir(service), 0o755))
 	require.NoError(t, os.WriteFile(service, nil, 0o644))
+	_, stderr = install(both...)
+	require.Contains(t, stderr, "  write "+rule+"\n")
+	require.Contains(t, stderr, `case "reload nginx.service":`)
+	require.NotContains(t, stderr, ".path")
+	require.NoFileExists(t, rule, "it only prints")
 	stdout, stderr = install(append(both, "--write")...)
 	require.Contains(t, stdout, "Wrote "+rule)
 	require.NotContains(t, stderr, "polkit isn't installed")

@@ -30,7 +30,7 @@ func run(ctx context.Context, args []string, env environment) int {
 	root.SetArgs(args)
 	root.SetOut(env.Stdout)
 	root.SetErr(env.Stderr)
-	err := root.ExecuteContext(ctx)
+	cmd, err := root.ExecuteContextC(ctx)
 	if err == nil {
 		return exitOK
 	}
@@ -38,5 +38,5 @@ func run(ctx context.Context, args []string, env environment) int {
 	if !asShown(err, &shown) {
 		fmt.Fprintln(env.Stderr, "rollcall:", err)
 	}
-	return exitCode(err)
+	return exitCodeOf(cmd, err)
 }

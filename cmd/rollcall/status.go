@@ -25,7 +25,22 @@ const (
 	statusHealthy    = 0
 	statusDegraded   = 1
 	statusNotRunning = 2
+	// statusUnasked says that nobody was asked: the command line or the
+	// configuration is wrong.
+	statusUnasked = 3
 )
+
+// exitCodeOf is exitCode, but for status, where 1 and 2 say something else than
+// that the question is wrong.
+func exitCodeOf(cmd *cobra.Command, err error) int {
+	var shown *shownError
+	if cmd != nil && cmd.Name() == statusName && !asShown(err, &shown) {
+		return statusUnasked
+	}
+	return exitCode(err)
+}
+
+const statusName = "status"
 
 // statusTimeout bounds the wait for an agent that doesn't answer.
 const statusTimeout = 5 * time.Second
@@ -34,7 +49,7 @@ func newStatusCommand(env environment, g *globals) *cobra.Command {
 	var where whereabouts
 	var format string
 	cmd := &cobra.Command{
-		Use:   "status",
+		Use:   statusName,
 		Short: "Show what the running agent does",
 		Long: `status asks the agent that runs on this host, and shows the bot's identity and,
 for each service, its state, when its certificate ends, when it's renewed next,
@@ -45,7 +60,7 @@ use: in the storage that the configuration names, or in /run/rollcall where
 systemd runs it. With --diag-addr it's asked over HTTP, as any user.
 
 Exit codes: 0 all is well; 1 the agent runs, but something needs attention;
-2 no agent answers.`,
+2 no agent answers; 3 the command line or the configuration is wrong.`,
 		Example: `  # The agent of /etc/rollcall.yaml, or of the unit rollcall.service
   rollcall status
 

@@ -97,11 +97,15 @@ func TestStatusIsNotAnothersAgents(t *testing.T) {
 
 func TestStatusRefusals(t *testing.T) {
 	for want, args := range map[string][]string{
-		"isn't text or json": {"--format=yaml"},
-		"doesn't exist":      {"-c", "/nonexistent.yaml"},
+		"isn't text or json":   {"--format=yaml"},
+		"doesn't exist":        {"-c", "/nonexistent.yaml"},
+		"unknown flag --jsn":   {"--jsn"},
+		"takes flags only":     {"rollcall"},
+		"were all set":         {"--name=a", "--socket=/b"},
+		"neither proxy_server": {"-c", configFile(t, "version: v2\n")},
 	} {
 		code, _, stderr := runLine(t, nil, append([]string{"status"}, args...)...)
-		require.Equal(t, exitConfiguration, code)
+		require.Equal(t, statusUnasked, code, stderr)
 		require.Contains(t, stderr, want)
 	}
 }

@@ -12,7 +12,7 @@ import (
 )
 
 // cacheTimeout is how long the cluster's caches may take to see a change.
-const cacheTimeout = 20 * time.Second
+const cacheTimeout = time.Minute
 
 // Bot is a Machine ID bot of the cluster.
 type Bot struct {

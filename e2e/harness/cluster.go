@@ -20,10 +20,10 @@ import (
 )
 
 const (
-	readyTimeout = 90 * time.Second
-	stopTimeout  = 15 * time.Second
+	readyTimeout = 3 * time.Minute
+	stopTimeout  = 60 * time.Second
 	// callTimeout bounds one call to the cluster.
-	callTimeout = 30 * time.Second
+	callTimeout = time.Minute
 )
 
 // ClusterOptions are what a cluster of one's own can differ in.

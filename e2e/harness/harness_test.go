@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"runtime"
 	"strings"
 	"syscall"
 	"testing"
@@ -13,6 +14,7 @@ import (
 
 	"github.com/gravitational/teleport/api/types"
 	"github.com/stretchr/testify/require"
+	"golang.org/x/sys/unix"
 
 	"rollcall/e2e/harness"
 )
@@ -68,7 +70,7 @@ func TestClusterServesTbot(t *testing.T) {
 
 	cert, key := filepath.Join(dir, "out", "tlscert"), filepath.Join(dir, "out", "key")
 	// The official agent publishes before the proxy's cache has the session.
-	harness.Eventually(t, 5*time.Second, "the application's answer", func() error {
+	harness.Eventually(t, 30*time.Second, "the application's answer", func() error {
 		return c.TryFetch(t.Context(), app, sample, cert, key)
 	})
 	c.MustFetch(t, app, sample, cert, key)
@@ -155,7 +157,7 @@ func TestRotation(t *testing.T) {
 func TestProcess(t *testing.T) {
 	p := suite.Start(t, harness.Command{Path: "/bin/sh", Args: []string{"-c",
 		`trap 'echo bye; exit 7' TERM; sleep 100 & echo "child $!"; while :; do sleep 0.02; done`}})
-	p.WaitForLog(t, 5*time.Second, "child ")
+	p.WaitForLog(t, 30*time.Second, "child ")
 	var child int
 	_, err := fmt.Sscanf(p.Stdout.String(), "child %d", &child)
 	require.NoError(t, err)
@@ -164,7 +166,7 @@ func TestProcess(t *testing.T) {
 	require.LessOrEqual(t, now, peak)
 	require.Equal(t, 7, p.Terminate(t).ExitCode)
 	require.True(t, strings.HasSuffix(p.Stdout.String(), "bye\n"))
-	harness.Eventually(t, 5*time.Second, "the end of what it had started", func() error {
+	harness.Eventually(t, 30*time.Second, "the end of what it had started", func() error {
 		if err := syscall.Kill(child, 0); !errors.Is(err, syscall.ESRCH) && !zombie(child) {
 			return fmt.Errorf("process %d is there: %v", child, err)
 		}
@@ -172,6 +174,27 @@ func TestProcess(t *testing.T) {
 	})
 	killed := suite.Start(t, harness.Command{Path: "/bin/sleep", Args: []string{"100"}}).Kill()
 	require.Equal(t, syscall.SIGKILL, killed.Signal)
+}
+
+// TestProcessOutlivesTheThread starts a process from a thread that ends: Linux
+// takes that for the parent's death.
+func TestProcessOutlivesTheThread(t *testing.T) {
+	started, thread := make(chan *harness.Process, 1), make(chan int, 1)
+	go func() {
+		runtime.LockOSThread() // and it's never unlocked: the thread ends with this
+		thread <- unix.Gettid()
+		started <- suite.Start(t, harness.Command{Path: "/bin/sleep", Args: []string{"100"}})
+	}()
+	p, tid := <-started, <-thread
+	harness.Eventually(t, 30*time.Second, "the thread's end", func() error {
+		if _, err := os.Stat(fmt.Sprintf("/proc/self/task/%d", tid)); err == nil {
+			return errors.New("it's there")
+		}
+		return nil
+	})
+	// For as long as another process takes to come and go.
+	suite.Start(t, harness.Command{Path: "/bin/true"}).Succeed(t)
+	require.True(t, p.Running())
 }
 
 // zombie says whether a process is dead and only waits for init.

@@ -57,14 +57,14 @@ func TestNothingIsLeftBehind(t *testing.T) {
 			p := suite.Start(t, harness.Command{Path: self, Env: []string{
 				"HARNESS_VICTIM=" + mode, "TMPDIR=" + temp, "ROLLCALL_E2E_BIN=" + filepath.Dir(suite.Bin.Cluster),
 			}})
-			p.WaitForLog(t, time.Minute, "started ")
+			p.WaitForLog(t, 2*time.Minute, "started ")
 			var cluster, sleeper int
 			_, err := fmt.Sscanf(p.Stdout.String(), "started %d %d", &cluster, &sleeper)
 			require.NoError(t, err)
 			end(p)
 			r := p.Wait(t)
 			require.True(t, r.ExitCode != 0 || r.Signal != 0)
-			harness.Eventually(t, 15*time.Second, "the end of what it had started", func() error {
+			harness.Eventually(t, 60*time.Second, "the end of what it had started", func() error {
 				for _, pid := range []int{cluster, sleeper} {
 					if err := syscall.Kill(pid, 0); !errors.Is(err, syscall.ESRCH) && !zombie(pid) {
 						return fmt.Errorf("process %d is there", pid)

@@ -9,6 +9,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"runtime"
 	"strconv"
 	"strings"
 	"sync"
@@ -19,7 +20,7 @@ import (
 )
 
 // waitTimeout is how long Wait waits if it isn't told.
-const waitTimeout = 60 * time.Second
+const waitTimeout = 2 * time.Minute
 
 // Command says what to run.
 type Command struct {
@@ -136,22 +137,37 @@ func (s *Suite) start(c Command, home string) (*Process, error) {
 	if s.closed {
 		return nil, errors.New("the suite is closed")
 	}
-	begun := time.Now()
-	if err := p.cmd.Start(); err != nil {
+	started := make(chan error, 1)
+	go p.live(s, started)
+	if err := <-started; err != nil {
 		return nil, err
 	}
-	p.PID = p.cmd.Process.Pid
 	s.processes[p] = struct{}{}
-	go func() {
-		p.endGroup()
-		_ = p.cmd.Wait() // the state says it all
-		p.result = p.finish(time.Since(begun))
-		s.mu.Lock()
-		delete(s.processes, p)
-		s.mu.Unlock()
-		close(p.done)
-	}()
 	return p, nil
+}
+
+// live starts the process and waits for its end, on one thread that it keeps for
+// itself: Linux signals the death of a parent when the thread is gone that made
+// the child, and threads go, whenever a goroutine that has locked its own ends.
+func (p *Process) live(s *Suite, started chan<- error) {
+	runtime.LockOSThread()
+	defer runtime.UnlockOSThread()
+	begun := time.Now()
+	err := p.cmd.Start()
+	if err == nil {
+		p.PID = p.cmd.Process.Pid
+	}
+	started <- err
+	if err != nil {
+		return
+	}
+	p.endGroup()
+	_ = p.cmd.Wait() // the state says it all
+	p.result = p.finish(time.Since(begun))
+	s.mu.Lock()
+	delete(s.processes, p)
+	s.mu.Unlock()
+	close(p.done)
 }
 
 // endGroup waits until the process is dead, and kills what it had started

@@ -9,6 +9,7 @@ import (
 	"context"
 	"fmt"
 	"os"
+	"os/exec"
 	"os/signal"
 	"syscall"
 
@@ -18,8 +19,21 @@ import (
 func main() {
 	ctx, stop := signal.NotifyContext(context.Background(), syscall.SIGINT, syscall.SIGTERM)
 	defer stop()
-	if _, err := build.All(ctx, os.Stderr, os.Args[1:]...); err != nil {
+	if err := run(ctx, os.Args[1:]); err != nil {
 		fmt.Fprintln(os.Stderr, err)
 		os.Exit(1)
 	}
+}
+
+// run builds what is named, or all that the tests need: as root, who can boot a
+// systemd, the root file system for that too.
+func run(ctx context.Context, names []string) error {
+	if _, err := build.All(ctx, os.Stderr, names...); err != nil || len(names) > 0 || os.Geteuid() != 0 {
+		return err
+	}
+	if _, err := exec.LookPath("debootstrap"); err != nil {
+		return nil //nolint:nilerr // the tests that need it say so
+	}
+	_, err := build.SystemdRoot(ctx, os.Stderr)
+	return err
 }

@@ -12,6 +12,7 @@ import (
 	"fmt"
 	"io/fs"
 	"math/big"
+	mathrand "math/rand/v2"
 	"net"
 	"os"
 	"path/filepath"
@@ -58,7 +59,9 @@ func prepare(opts options) (layout, ports, error) {
 }
 
 // choosePorts reads the remembered ports, or picks free ones. All are held
-// open until the last is picked, so that they differ.
+// open until the last is picked, so that they differ. They're below the range
+// that the kernel takes ports from by itself: a cluster that was stopped must
+// find its own again, whatever others have opened meanwhile.
 func choosePorts(path string) (ports, error) {
 	var p ports
 	content, err := os.ReadFile(path)
@@ -69,7 +72,7 @@ func choosePorts(path string) (ports, error) {
 		return p, err
 	}
 	for _, target := range []*int{&p.Auth, &p.Proxy} {
-		listener, err := net.Listen("tcp", "127.0.0.1:0")
+		listener, err := listenBelow(lowestOwn())
 		if err != nil {
 			return p, err
 		}
@@ -81,6 +84,35 @@ func choosePorts(path string) (ports, error) {
 		return p, err
 	}
 	return p, writeWhole(path, content)
+}
+
+// lowestOwn is the first port that the kernel takes by itself.
+func lowestOwn() int {
+	first := 0
+	content, err := os.ReadFile("/proc/sys/net/ipv4/ip_local_port_range")
+	if err == nil {
+		_, err = fmt.Sscan(string(content), &first)
+	}
+	if err != nil {
+		return 32768 // Linux's own default
+	}
+	return first
+}
+
+// listenBelow listens on a random port between 10000 and the limit; on any free
+// one if there's no room there.
+func listenBelow(limit int) (net.Listener, error) {
+	const least = 10000
+	for range 100 {
+		if limit <= least {
+			break
+		}
+		port := least + mathrand.IntN(limit-least)
+		if listener, err := net.Listen("tcp", fmt.Sprintf("127.0.0.1:%d", port)); err == nil {
+			return listener, nil
+		}
+	}
+	return net.Listen("tcp", "127.0.0.1:0")
 }
 
 // makeProxyCerts makes a CA and the proxy's certificate. Application addresses

@@ -16,7 +16,7 @@ import (
 )
 
 const (
-	readyTimeout = time.Minute
+	readyTimeout = 2 * time.Minute
 	stopTimeout  = 3 * time.Second
 )
 

@@ -2,10 +2,12 @@ package build
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"io"
 	"os"
 	"path/filepath"
+	"time"
 )
 
 // debian is the release whose systemd is tested: the oldest that is supported.
@@ -34,22 +36,47 @@ func SystemdRoot(ctx context.Context, out io.Writer) (string, error) {
 	if _, err := os.Stat(root); err == nil {
 		return root, nil
 	}
-	unfinished := root + ".new"
-	if err := os.RemoveAll(unfinished); err != nil {
+	unfinished, packages := root+".new", root+".packages"
+	if err := os.MkdirAll(packages, 0o755); err != nil {
 		return "", err
 	}
 	step := target{
 		name: "systemd", what: "a root file system with systemd (under a minute, once)", dir: bin,
 		// logind isn't wanted, but polkit depends on it.
-		command: []string{"debootstrap", "--variant=minbase", "--include=systemd,systemd-sysv,dbus,polkitd,libpam-systemd,procps", debian, unfinished},
+		command: []string{"debootstrap", "--variant=minbase", "--cache-dir=" + packages, "--include=systemd,systemd-sysv,dbus,polkitd,libpam-systemd,procps", debian, unfinished},
 	}
-	if err := step.build(ctx, out); err != nil {
+	if err := again(ctx, out, func() error {
+		// What a run that was cut off has left.
+		if err := os.RemoveAll(unfinished); err != nil {
+			return err
+		}
+		return step.build(ctx, out)
+	}); err != nil {
 		return "", err
 	}
 	if err := prepareRoot(unfinished); err != nil {
 		return "", fmt.Errorf("prepare %s: %w", unfinished, err)
 	}
-	return root, os.Rename(unfinished, root)
+	return root, errors.Join(os.RemoveAll(packages), os.Rename(unfinished, root))
+}
+
+// again does what needs the network up to three times. Packages that were fetched
+// aren't fetched again.
+func again(ctx context.Context, out io.Writer, do func() error) (err error) {
+	for attempt := range 3 {
+		if attempt > 0 {
+			fmt.Fprintf(out, "  it's tried again: %.300v\n", err)
+			select {
+			case <-time.After(5 * time.Second):
+			case <-ctx.Done():
+				return err
+			}
+		}
+		if err = do(); err == nil || ctx.Err() != nil {
+			return err
+		}
+	}
+	return err
 }
 
 // prepareRoot masks what makes no sense without a console and hardware.

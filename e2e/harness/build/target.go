@@ -6,6 +6,7 @@ import (
 	"io"
 	"os"
 	"os/exec"
+	"runtime"
 	"strings"
 	"sync"
 	"syscall"
@@ -34,6 +35,9 @@ type target struct {
 func (b target) build(ctx context.Context, out io.Writer) error {
 	cmd := exec.CommandContext(ctx, b.command[0], b.command[1:]...)
 	cmd.Dir = b.dir
+	// The signal comes when this thread ends, so that nobody else may have it.
+	runtime.LockOSThread()
+	defer runtime.UnlockOSThread()
 	cmd.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGTERM}
 	// An interrupted go build ends its compilers; a killed one leaves them.
 	cmd.Cancel = func() error { return cmd.Process.Signal(os.Interrupt) }

@@ -1,0 +1,54 @@
+package config
+
+import (
+	"os"
+	"path/filepath"
+	"testing"
+
+	"github.com/stretchr/testify/require"
+)
+
+// TestReads finds every path that the agent or a hook reads, and where it's
+// hidden under systemd a note says so, with its line.
+func TestReads(t *testing.T) {
+	file := filepath.Join(t.TempDir(), "rollcall.yaml")
+	require.NoError(t, os.WriteFile(file, []byte(`version: v2
+proxy_server: teleport.example.com:443
+proxy_ca: /home/ops/ca.pem
+hooks_dir: /etc/rollcall/hooks.d
+onboarding:
+  join_method: token
+  token: /root/token
+outputs:
+  - type: identity
+    destination: {type: memory}
+    on_renewal:
+      - exec: [/tmp/notify, /tmp/argument]
+      - signal: HUP
+        pid_file: /run/user/7/x.pid
+      - reload_unit: nginx.service
+  - type: identity
+    roles: [a]
+    hooks_dir: /var/tmp/hooks.d
+    destination: {type: directory, path: /home/bot/out}
+`), 0o600))
+	c, err := Load(file)
+	require.NoError(t, err)
+	require.Equal(t, []Read{
+		{"proxy_ca", "/home/ops/ca.pem"},
+		{"onboarding.token", "/root/token"},
+		{"hooks_dir", "/etc/rollcall/hooks.d"},
+		{"outputs[0].on_renewal[0].exec[0]", "/tmp/notify"},
+		{"outputs[0].on_renewal[1].pid_file", "/run/user/7/x.pid"},
+		{"outputs[1].hooks_dir", "/var/tmp/hooks.d"},
+	}, c.Reads())
+	var hidden []string
+	for _, note := range c.hiddenNotes() {
+		hidden = append(hidden, note.String()[len(file):len(file)+len(":3:11: proxy_ca is /home/ops/ca.pem")])
+		require.Contains(t, note.Message, "or run `rollcall install systemd --write --force` again")
+	}
+	require.Len(t, hidden, 5)
+	require.Equal(t, ":3:11: proxy_ca is /home/ops/ca.pem", hidden[0])
+	require.Contains(t, c.Notes()[1].String(), file+":7:10: onboarding.token is /root/token, which the sandbox of a systemd unit hides (ProtectHome=)")
+	require.Contains(t, c.Notes()[2].String(), file+":12:16: outputs[0].on_renewal[0].exec[0] is /tmp/notify, which the sandbox of a systemd unit hides (PrivateTmp=)")
+}
