@@ -268,7 +268,7 @@ func TestHistorySurvivesAsJSON(t *testing.T) {
 	h := history{store: &MemoryStore{}}
 	now := time.Date(2026, 1, 2, 12, 0, 0, 0, time.UTC)
 	require.NoError(t, h.save(plan.History{
-		Deleted: []time.Time{now}, Frozen: now, Since: now, Acknowledged: []resource.Key{{Kind: "app", Name: "a/b"}},
+		Deleted: []plan.Deletion{{Key: resource.Key{Kind: "app", Name: "gone"}, At: now}}, Frozen: now, Since: now, Acknowledged: []resource.Key{{Kind: "app", Name: "a/b"}},
 	}))
 	var again history
 	again.store = h.store

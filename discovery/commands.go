@@ -59,16 +59,16 @@ func (r *Reconciler) Once(ctx context.Context) error {
 // the sum of what was done, and an error if not everything wanted is registered.
 func (r *Reconciler) Apply(ctx context.Context) (plan.Plan, Result, error) {
 	var p plan.Plan
-	var sum Result
+	var sum, last Result
 	began := time.Now()
 	err := r.opts.Lease.Hold(ctx, func(ctx context.Context, until func() time.Time) error {
 		r.begin(ctx, until)
-		deadline := time.Now().Add(r.opts.Guard.AbsentFor + time.Duration(r.opts.Guard.AbsentReads)*time.Second + patience)
+		deadline := time.Now().Add(max(0, r.opts.Guard.AbsentFor) + time.Duration(r.opts.Guard.AbsentReads)*time.Second + patience)
 		for {
 			r.pulse.Work("reconciling", r.opts.StuckAfter)
 			made, result, err := r.reconcile(ctx, until, look{full: true})
 			r.pulse.Rest()
-			p, sum = made, sum.add(result)
+			p, last, sum = made, result, sum.add(result)
 			if err != nil {
 				return trace.Wrap(err)
 			}
@@ -85,10 +85,10 @@ func (r *Reconciler) Apply(ctx context.Context) (plan.Plan, Result, error) {
 		err = failure.Wrap(failure.Transient, context.Cause(ctx), "the time was over before everything was done")
 	}
 	if err == nil {
-		r.opts.Metrics.applied(r.opts.Name, p.Owned+sum.Created-sum.Deleted, time.Now())
-		err = incomplete(p, sum)
+		r.opts.Metrics.applied(r.opts.Name, p, last, time.Now())
+		err = incomplete(p, last)
 	}
-	r.report(diagnostics.Report{Err: err, Took: time.Since(began), Detail: detail(p, Result{})})
+	r.report(diagnostics.Report{Err: err, Took: time.Since(began), Detail: detail(p, last)})
 	return p, sum, trace.Wrap(err)
 }
 
@@ -106,6 +106,9 @@ func waits(p plan.Plan) bool {
 func incomplete(p plan.Plan, result Result) error {
 	if err := problem(p, result); err != nil {
 		return err
+	}
+	if taken := result.taken(); len(taken) > 0 {
+		return failure.Wrap(failure.Conflict, taken[0].Err, "%d workloads can't be registered, since their names are taken; the first: %s", len(taken), taken[0].Err)
 	}
 	troubles := p.Troubles()
 	if len(troubles) == 0 {

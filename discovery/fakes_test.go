@@ -27,8 +27,10 @@ type FakeTeleport struct {
 	mu     sync.Mutex
 	things map[string]resource.Resource
 	writes []FakeWrite
-	lists  int
-	gets   int
+	// tried are the deletions that were asked for, done or not.
+	tried []FakeWrite
+	lists int
+	gets  int
 	// fault is asked before each call; an error is returned without anything
 	// being done.
 	fault func(op, name string) error
@@ -164,11 +166,14 @@ func (f *FakeTeleport) write(ctx context.Context, op string, r resource.Resource
 	}
 	f.mu.Lock()
 	defer f.mu.Unlock()
+	f.expire()
+	there, exists := f.things[r.Name]
+	if op == "delete" {
+		f.tried = append(f.tried, FakeWrite{At: time.Now(), Op: op, Name: r.Name, Before: there})
+	}
 	if err := f.failing(ctx, op, r.Name); err != nil {
 		return err
 	}
-	f.expire()
-	there, exists := f.things[r.Name]
 	if err := check(there, exists); err != nil {
 		return err
 	}
@@ -373,4 +378,4 @@ func theirs(name string) resource.Resource {
 }
 
 // quickGuard lets what is absent be deleted at once.
-func quickGuard() plan.Guard { return plan.Guard{AbsentReads: 1} }
+func quickGuard() plan.Guard { return plan.Guard{AbsentReads: 1, AbsentFor: -1} }

@@ -31,6 +31,8 @@ type history struct {
 	store  StateStore
 	loaded bool
 	plan.History
+	// before is Deleted as it was before the last begin.
+	before []plan.Deletion
 	// approvals are hashes that no plan had so far.
 	approvals []string
 }
@@ -97,39 +99,37 @@ func (h *history) settle(p plan.Plan, now time.Time) error {
 	return h.save(next)
 }
 
-// begin writes down the deletions that are about to be done, those that a
-// person approved excepted.
+// begin writes down the deletions that are about to be done.
 func (h *history) begin(now time.Time, deletions []plan.Action) error {
-	counted := 0
+	keys := make([]resource.Key, len(deletions))
 	for i := range deletions {
-		if !h.acknowledged(deletions[i].Key) {
-			counted++
-		}
+		keys[i] = deletions[i].Key
 	}
-	if counted == 0 {
-		return nil
+	h.before = h.Deleted
+	next := h.Begin(now, keys)
+	if slices.Equal(next.Deleted, h.Deleted) {
+		return nil // all of them are approved
 	}
-	return h.save(h.Begin(now, counted))
+	return h.save(next)
 }
 
 // refund takes back what begin wrote down for deletions that weren't even
 // tried. An error is no harm: the budget is then smaller than it need be.
 func (h *history) refund(untried []plan.Action) error {
-	counted := 0
+	back := map[resource.Key]bool{}
 	for i := range untried {
-		if !h.acknowledged(untried[i].Key) {
-			counted++
-		}
+		back[untried[i].Key] = true
 	}
-	if counted == 0 {
-		return nil
+	for _, d := range h.before {
+		delete(back, d.Key)
 	}
 	next := h.History
-	next.Deleted = slices.Clone(h.Deleted[:max(0, len(h.Deleted)-counted)])
+	next.Deleted = slices.DeleteFunc(slices.Clone(h.Deleted), func(d plan.Deletion) bool { return back[d.Key] })
+	if len(next.Deleted) == len(h.Deleted) {
+		return nil
+	}
 	return h.save(next)
 }
-
-func (h *history) acknowledged(key resource.Key) bool { return slices.Contains(h.Acknowledged, key) }
 
 // frozen says whether deletions are stopped.
 func (h *history) frozen() bool { return !h.Frozen.IsZero() }
@@ -156,13 +156,17 @@ func (h *history) approve(p plan.Plan, log *slog.Logger) (bool, error) {
 	}
 	hashes := h.approvals
 	h.approvals = nil
-	if !slices.Contains(hashes, p.Hash()) {
-		log.Warn("An approval of deletions is for another plan than the one that waits.", "approved", hashes, "waiting", p.Hash())
-		return false, nil
+	for _, hash := range hashes {
+		next, meant := h.Acknowledge(p, hash)
+		if !meant {
+			continue
+		}
+		if err := h.save(next); err != nil {
+			return false, trace.Wrap(err)
+		}
+		log.Info("Deletions were approved.", "plan", hash, "deletions", len(h.Acknowledged))
+		return true, nil
 	}
-	if err := h.save(h.Acknowledge(p)); err != nil {
-		return false, trace.Wrap(err)
-	}
-	log.Info("Deletions were approved.", "plan", p.Hash(), "deletions", len(h.Acknowledged))
-	return true, nil
+	log.Warn("An approval of deletions is for another plan than the one that waits.", "approved", hashes, "waiting", p.Hash())
+	return false, nil
 }

@@ -102,8 +102,9 @@ func (m *Metrics) planned(service string, p plan.Plan, took time.Duration) {
 }
 
 // applied notes what is registered after a good cycle.
-func (m *Metrics) applied(service string, owned int, at time.Time) {
-	m.registered.WithLabelValues(service).Set(float64(owned))
+func (m *Metrics) applied(service string, p plan.Plan, result Result, at time.Time) {
+	m.registered.WithLabelValues(service).Set(float64(p.Owned + result.Created - result.Deleted))
+	m.conflicts.WithLabelValues(service).Set(float64(p.Count(plan.OpConflict) + len(result.taken())))
 	m.lastSync.WithLabelValues(service).Set(float64(at.UnixMilli()) / 1000)
 }
 

@@ -3,6 +3,7 @@ package discovery
 import (
 	"context"
 	"log/slog"
+	"sync/atomic"
 	"time"
 
 	"github.com/gravitational/trace"
@@ -89,6 +90,19 @@ type Reconciler struct {
 	history   history
 	schedule  schedule
 	said      said
+
+	// failing is what the last comparison couldn't write. Anybody may read it.
+	failing atomic.Pointer[[]Failure]
+}
+
+// Failing returns the writes that failed and haven't succeeded since, as of the
+// last comparison: names that are taken and hidden from us are known by nothing
+// else. It's safe for concurrent use.
+func (r *Reconciler) Failing() []Failure {
+	if failures := r.failing.Load(); failures != nil {
+		return *failures
+	}
+	return nil
 }
 
 // New checks the options and returns a reconciler that hasn't begun. Nothing is
@@ -160,10 +174,22 @@ func (r *Reconciler) Alive() error { return r.pulse.Alive() }
 // Run reconciles until ctx ends, and then returns nil. It never gives up;
 // failures are logged and reported.
 func (r *Reconciler) Run(ctx context.Context) error {
-	if _, alone := r.opts.Lease.(NoLease); !alone {
-		r.report(diagnostics.Report{Detail: "standing by: another agent may hold the lease", Unchanged: true})
+	if _, alone := r.opts.Lease.(NoLease); alone {
+		return trace.Wrap(r.opts.Lease.Hold(ctx, r.work))
 	}
-	return trace.Wrap(r.opts.Lease.Hold(ctx, r.work))
+	r.standBy()
+	return trace.Wrap(r.opts.Lease.Hold(ctx, func(working context.Context, until func() time.Time) error {
+		err := r.work(working, until)
+		if ctx.Err() == nil {
+			r.standBy()
+		}
+		return err
+	}))
+}
+
+// standBy says that another agent may be at work.
+func (r *Reconciler) standBy() {
+	r.report(diagnostics.Report{Detail: "standing by: another agent may hold the lease", Unchanged: true})
 }
 
 // work reconciles while the lease is held.

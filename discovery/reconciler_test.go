@@ -247,21 +247,58 @@ func TestOneResourcesTroubleStaysOne(t *testing.T) {
 	})
 }
 
-func TestALostAnswerIsNoConflict(t *testing.T) {
+// A write whose answer is lost was done: it's neither done again nor taken for
+// somebody else's.
+func TestALostAnswerIsNoTrouble(t *testing.T) {
+	for _, kind := range []failure.Kind{failure.Unreachable, failure.Transient, failure.Other} {
+		t.Run(kind.String(), func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				r := newRig(t, NewFakeSource(container("a")), NewFakeTeleport(), func(o *Options) { o.Guard = quickGuard() })
+				lost := map[string]bool{}
+				r.teleport.lost = func(op, _ string) error {
+					if lost[op] {
+						return nil
+					}
+					lost[op] = true
+					return failure.New(kind, "the answer was lost")
+				}
+				stop := r.start(t)
+				after(time.Minute)
+				require.False(t, r.status().Degraded)
+				r.source.Set(moved(container("a"), "http://10.0.0.2:80"))
+				after(time.Minute)
+				require.False(t, r.status().Degraded)
+				r.source.Stop("a")
+				after(time.Minute)
+				require.False(t, r.status().Degraded)
+				require.Equal(t, []string{"create a", "update a", "delete a"}, r.teleport.Writes())
+				stop()
+			})
+		})
+	}
+}
+
+// Where nobody answers, the rest isn't tried.
+func TestNobodyAnswersStopsTheRest(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		r := newRig(t, NewFakeSource(container("a")), NewFakeTeleport(), nil)
-		var lost atomic.Bool
-		r.teleport.lost = func(string, string) error {
-			if lost.CompareAndSwap(false, true) {
-				return failure.New(failure.Unreachable, "the answer was lost")
+		source := NewFakeSource()
+		for i := range 500 {
+			source.Set(container(fmt.Sprintf("c%03d", i)))
+		}
+		r := newRig(t, source, NewFakeTeleport(), nil)
+		var creates atomic.Int32
+		r.teleport.delay = 5 * time.Second
+		r.teleport.fault = func(op, _ string) error {
+			if op == "create" {
+				creates.Add(1)
+				return failure.New(failure.Unreachable, "nobody answers")
 			}
 			return nil
 		}
-		stop := r.start(t)
-		after(time.Minute)
-		require.Equal(t, []string{"create a"}, r.teleport.Writes())
-		require.False(t, r.status().Degraded)
-		stop()
+		began := time.Now()
+		require.ErrorContains(t, r.Once(t.Context()), "nobody answers")
+		require.Equal(t, int32(defaultConcurrency), creates.Load())
+		require.Less(t, time.Since(began), 10*time.Second)
 	})
 }
 

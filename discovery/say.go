@@ -34,8 +34,9 @@ func (r *Reconciler) say(ctx context.Context, p plan.Plan, result Result, err er
 		r.said.failure, r.said.repeats = "", 0
 	}
 	r.said.lastGood = time.Now()
-	r.sayTroubles(ctx, p)
-	r.opts.Metrics.applied(r.opts.Name, p.Owned+result.Created-result.Deleted, r.said.lastGood)
+	r.failing.Store(&result.Failures)
+	r.sayTroubles(ctx, p, result)
+	r.opts.Metrics.applied(r.opts.Name, p, result, r.said.lastGood)
 	done := diagnostics.Report{Next: next, Took: took, Detail: detail(p, result)}
 	trouble := problem(p, result)
 	if trouble == nil {
@@ -74,13 +75,16 @@ func (r *Reconciler) failedDetail(err error) string {
 }
 
 // sayTroubles tells of conflicts and of what is blocked, once.
-func (r *Reconciler) sayTroubles(ctx context.Context, p plan.Plan) {
+func (r *Reconciler) sayTroubles(ctx context.Context, p plan.Plan, result Result) {
 	var told strings.Builder
 	troubles := p.Troubles()
 	for _, a := range troubles {
 		if a.BlockedBy != plan.GateBudget {
 			fmt.Fprintf(&told, "%s %s %s %s\n", a.Op, a.Key, a.Workload, a.Reason)
 		}
+	}
+	for _, f := range result.Failures {
+		fmt.Fprintf(&told, "%s %s %s\n", f.Op, f.Key, f.Err)
 	}
 	if p.Budget.Frozen {
 		told.WriteString("frozen " + p.Hash())
@@ -96,6 +100,10 @@ func (r *Reconciler) sayTroubles(ctx context.Context, p plan.Plan) {
 		r.log.WarnContext(ctx, "A workload can't be registered as it asks.", "op", string(a.Op), "kind", string(a.Key.Kind),
 			"name", a.Key.Name, "workload", a.Workload, "reason", a.Reason)
 	}
+	for _, f := range result.Failures {
+		r.log.WarnContext(ctx, "A resource can't be written; it's tried again later.", "op", string(f.Op), "kind", string(f.Key.Kind),
+			"name", f.Key.Name, diagnostics.KeyErr, f.Err)
+	}
 	if p.Budget.Frozen {
 		r.log.ErrorContext(ctx, "Deletions are frozen until somebody approves them.", "plan", p.Hash(),
 			"asked", p.Budget.Asked, "used", p.Budget.Used, "limit", p.Budget.Limit, "approve_with", r.approveCommand(p))
@@ -104,7 +112,7 @@ func (r *Reconciler) sayTroubles(ctx context.Context, p plan.Plan) {
 
 // approveCommand is what ends the alarm.
 func (r *Reconciler) approveCommand(p plan.Plan) string {
-	return fmt.Sprintf("rollcall discovery apply --name %s --acknowledge %s", r.opts.Name, p.Hash())
+	return fmt.Sprintf("rollcall discovery apply --service %s --acknowledge %s", r.opts.Name, p.Hash())
 }
 
 // problem returns what a person has to see to; conflicts aren't among it, since
@@ -114,18 +122,37 @@ func problem(p plan.Plan, result Result) error {
 		return failure.New(failure.Refused, "%d deletions are frozen: more than %d of %d in an hour; approve plan %s if they're right",
 			p.Budget.Asked, p.Budget.Limit, p.Budget.Base, p.Hash())
 	}
-	if n := len(result.Failures); n > 0 {
-		first := result.Failures[0]
+	var failures []Failure
+	for _, f := range result.Failures {
+		if failure.KindOf(f.Err) != failure.Conflict {
+			failures = append(failures, f)
+		}
+	}
+	if n := len(failures); n > 0 {
+		first := failures[0]
 		return failure.Wrap(failure.KindOf(first.Err), first.Err, "%d of %d resources can't be written; the first, %s: %s",
 			n, max(p.Wanted, n), first.Key, first.Err)
 	}
 	return nil
 }
 
+// taken returns the workloads whose name turned out to be taken when it was to
+// be made.
+func (s Result) taken() []Failure {
+	var taken []Failure
+	for _, f := range s.Failures {
+		if failure.KindOf(f.Err) == failure.Conflict {
+			taken = append(taken, f)
+		}
+	}
+	return taken
+}
+
 // detail is the service's state in one sentence.
 func detail(p plan.Plan, result Result) string {
 	text := fmt.Sprintf("%d workloads, %d registered", p.Wanted, p.Owned+result.Created-result.Deleted)
-	if n := p.Count(plan.OpConflict); n > 0 {
+	taken := result.taken()
+	if n := p.Count(plan.OpConflict) + len(taken); n > 0 {
 		text += fmt.Sprintf(", %d in conflict", n)
 	}
 	unreadable, waiting := 0, 0
@@ -145,6 +172,8 @@ func detail(p plan.Plan, result Result) string {
 	}
 	if troubles := p.Troubles(); len(troubles) > 0 {
 		text += "; " + troubles[0].Reason
+	} else if len(taken) > 0 {
+		text += "; " + taken[0].Err.Error()
 	}
 	return text
 }

@@ -11,12 +11,20 @@ import (
 // window is the time over which deletions are counted.
 const window = time.Hour
 
+// Deletion is one that was begun.
+type Deletion struct {
+	resource.Key
+	At time.Time `json:"at"`
+}
+
 // History is what the budget is counted from. It has to survive a restart: one
 // that reset it would let a process that crashes and restarts delete
 // everything, a share at a time.
 type History struct {
-	// Deleted is when each deletion of the last hour was begun.
-	Deleted []time.Time `json:"deleted,omitempty"`
+	// Deleted are the deletions that were begun in the last hour, each resource
+	// once: to try again, or to delete anew what came back meanwhile, costs
+	// nothing.
+	Deleted []Deletion `json:"deleted,omitempty"`
 	// Frozen is since when deletions are stopped; zero: they aren't.
 	Frozen time.Time `json:"frozen,omitzero"`
 	// Acknowledged are deletions that a person has approved.
@@ -30,35 +38,67 @@ type History struct {
 
 // Recent returns the history without what is too old to count.
 func (h History) Recent(now time.Time) History {
-	h.Deleted = slices.DeleteFunc(slices.Clone(h.Deleted), func(t time.Time) bool { return now.Sub(t) >= window })
+	h.Deleted = slices.DeleteFunc(slices.Clone(h.Deleted), func(d Deletion) bool { return now.Sub(d.At) >= window })
 	if !h.Since.IsZero() && now.Sub(h.Since) >= window {
 		h.Since = time.Time{}
 	}
 	return h
 }
 
-// Begin returns the history with n deletions more.
-func (h History) Begin(now time.Time, n int) History {
+// Begin returns the history with these deletions, too, those that a person
+// approved excepted.
+func (h History) Begin(now time.Time, keys []resource.Key) History {
 	h = h.Recent(now)
-	for range n {
-		h.Deleted = append(h.Deleted, now.UTC())
+	begun := make(map[resource.Key]bool, len(keys))
+	for _, key := range keys {
+		begun[key] = true
+	}
+	for _, key := range h.Acknowledged {
+		delete(begun, key)
+	}
+	for i := range h.Deleted {
+		if d := &h.Deleted[i]; begun[d.Key] {
+			d.At = now.UTC()
+			delete(begun, d.Key)
+		}
+	}
+	for _, key := range keys {
+		if begun[key] {
+			h.Deleted = append(h.Deleted, Deletion{Key: key, At: now.UTC()})
+			delete(begun, key)
+		}
 	}
 	return h
 }
 
-// Acknowledge returns the history after a person approved the deletions of a
-// plan: the alarm is over, these deletions don't count, and the hour begins
-// anew.
-func (h History) Acknowledge(p Plan) History {
+// counts says which resources are in the last hour's deletions.
+func (h History) counts() map[resource.Key]bool {
+	counted := make(map[resource.Key]bool, len(h.Deleted))
+	for i := range h.Deleted {
+		counted[h.Deleted[i].Key] = true
+	}
+	return counted
+}
+
+// Acknowledge returns the history after a person approved the deletions with
+// that hash: the alarm is over, these deletions don't count, and the hour begins
+// anew. It returns false if the hash isn't that of the plan, as it is or as it
+// will be when the absent gate has opened; nothing is approved then.
+func (h History) Acknowledge(p Plan, hash string) (History, bool) {
+	if hash == "" || hash != p.DeletionHash && hash != p.PendingHash {
+		return h, false
+	}
+	pending := hash != p.DeletionHash
+
 	h.Frozen = time.Time{}
 	h.Deleted = nil
 	h.Acknowledged = nil
 	for i := range p.Actions {
-		if a := &p.Actions[i]; a.Op == OpDelete || a.BlockedBy == GateBudget {
+		if a := &p.Actions[i]; a.asksDeletion(pending) {
 			h.Acknowledged = append(h.Acknowledged, a.Key)
 		}
 	}
-	return h
+	return h, true
 }
 
 // Settle returns the history after a plan from a good read: the alarm begins or
@@ -88,19 +128,19 @@ func (h History) Settle(p Plan, now time.Time) History {
 type Budget struct {
 	// InForce is false where too few resources are owned, or all may go.
 	InForce bool `json:"in_force"`
-	// Base is what the share is taken of: what is owned now and what was
-	// deleted in the last hour.
+	// Base is what the share is taken of: what is owned now or was deleted in
+	// the last hour.
 	Base int `json:"base"`
-	// Limit is how many deletions an hour may have.
+	// Limit is how many of these an hour may have deleted.
 	Limit int `json:"limit"`
 	// Used is how many it had.
 	Used int `json:"used"`
-	// Asked is how many the plan asks for that nobody approved.
+	// Asked is how many more the plan asks for that nobody approved.
 	Asked int `json:"asked"`
 	// Frozen says that none of these is done until a person approves them or
 	// nobody asks for them any more.
 	Frozen bool `json:"frozen"`
-	// Free is how many may be done now.
+	// Free is how many of them may be done now.
 	Free int `json:"free"`
 	// More is when there will be more of them by itself; zero: that isn't so.
 	More time.Time `json:"-"`
@@ -108,47 +148,54 @@ type Budget struct {
 
 // ask is what the budget is asked for.
 type ask struct {
-	// owned is how many resources are ours, those to be deleted included.
-	owned int
-	// deletions passed all other gates, and nobody approved them.
-	deletions int
+	// owned is how many resources are ours, those to be deleted included;
+	// returned is how many of them were deleted in the last hour, too.
+	owned, returned int
+	// deletions passed all other gates, weren't counted in the last hour, and
+	// nobody approved them; again are those that were counted.
+	deletions, again int
 	// pending may yet become deletions.
 	pending int
 }
 
 // budget is the gate for all deletions together.
 //
-//	base = owned + deleted in the last hour, limit = share of base
+//	base  = what is owned, and what was deleted in the last hour
+//	limit = the share of base
 //
-//	in force?  frozen before  used + asked   history    result
-//	no         any            any            any        all go
-//	yes        any            asked = 0      any        the alarm ends if none is pending either
-//	yes        yes            any            any        frozen: none goes
-//	yes        no             > limit        any        frozen: none goes
-//	yes        no             <= limit       known      all go
-//	yes        no             <= limit       began at t as many as have accrued since t go
+//	in force?  frozen before  used + asked   history     result
+//	no         any            any            any         all go
+//	yes        any            asked = 0      any         the alarm ends if nothing is pending either
+//	yes        yes            any            any         frozen: none goes
+//	yes        no             > limit        any         frozen: none goes
+//	yes        no             <= limit       known       all go
+//	yes        no             <= limit       began at t  as many as have accrued since t go
 func budget(g Guard, h History, now time.Time, a ask) Budget {
 	h = h.Recent(now)
-	asked := a.deletions
-	b := Budget{Used: len(h.Deleted), Asked: asked, Free: asked}
-	b.Base = a.owned + b.Used
+	b := Budget{Used: len(h.Deleted), Asked: a.deletions, Free: a.deletions}
+	b.Base = a.owned + b.Used - a.returned
 	b.Limit = int(g.MaxDelete * float64(b.Base))
 	b.InForce = b.Base >= g.BudgetFrom && g.MaxDelete < 1
 	switch {
 	case !b.InForce:
-	case asked == 0:
+	case a.deletions+a.again == 0:
 		b.Frozen = !h.Frozen.IsZero() && a.pending > 0
-	case !h.Frozen.IsZero() || b.Used+asked > b.Limit:
+	case !h.Frozen.IsZero() || a.deletions > 0 && b.Used+a.deletions > b.Limit:
 		b.Frozen, b.Free = true, 0
 	case !h.Since.IsZero():
-		accrued := int(float64(b.Limit) * max(0, now.Sub(h.Since).Seconds()) / window.Seconds())
-		b.Free = min(asked, max(0, accrued-b.Used))
-		if b.Free < asked {
-			next := max(accrued, b.Used) + 1
-			b.More = h.Since.Add(window * time.Duration(next) / time.Duration(b.Limit)).Add(time.Second)
-		}
+		b.accrue(h.Since, now)
 	}
 	return b
+}
+
+// accrue allows the part of the limit that belongs to the time since then.
+func (b *Budget) accrue(since, now time.Time) {
+	accrued := int(float64(b.Limit) * max(0, now.Sub(since).Seconds()) / window.Seconds())
+	b.Free = min(b.Asked, max(0, accrued-b.Used))
+	if b.Free < b.Asked {
+		next := max(accrued, b.Used) + 1
+		b.More = since.Add(window * time.Duration(next) / time.Duration(b.Limit)).Add(time.Second)
+	}
 }
 
 // detail is the gate's sentence.

@@ -118,7 +118,7 @@ func TestBudget(t *testing.T) {
 	ago := func(minutes ...int) History {
 		var h History
 		for _, m := range minutes {
-			h.Deleted = append(h.Deleted, noon.Add(-time.Duration(m)*time.Minute))
+			h.Deleted = append(h.Deleted, Deletion{resource.Key{Kind: resource.KindApp, Name: fmt.Sprint("gone", m)}, noon.Add(-time.Duration(m) * time.Minute)})
 		}
 		return h
 	}
@@ -138,6 +138,9 @@ func TestBudget(t *testing.T) {
 		{name: "all may go", share: 1, ask: ask{owned: 1000, deletions: 1000}, free: 1000},
 		{name: "a trickle counts", history: ago(50, 40, 30, 20, 10), ask: ask{owned: 5, deletions: 1}, frozen: true},
 		{name: "what is an hour old doesn't", history: ago(60, 61, 62, 63, 64), ask: ask{owned: 10, deletions: 5}, free: 5},
+		{name: "to try again costs nothing", history: ago(1, 2, 3, 4, 5), ask: ask{owned: 10, returned: 5, again: 5}, free: 0},
+		{name: "but what is new does", history: ago(1, 2, 3, 4, 5), ask: ask{owned: 10, returned: 5, again: 5, deletions: 1}, frozen: true},
+		{name: "an alarm stops what is tried again, too", history: frozen, ask: ask{owned: 10, again: 1}, frozen: true},
 		{name: "an alarm stands although less is asked for", history: frozen, ask: ask{owned: 10, deletions: 1}, frozen: true},
 		{name: "an alarm stands while more may be asked for", history: frozen, ask: ask{owned: 10, pending: 1}, frozen: true},
 		{name: "an alarm ends when nothing is", history: frozen, ask: ask{owned: 10}},
@@ -190,7 +193,10 @@ func TestAnApprovalIsForOnePlan(t *testing.T) {
 	in.History = in.History.Settle(p, noon)
 	require.Equal(t, noon, in.History.Frozen)
 
-	in.History = in.History.Acknowledge(p)
+	_, ok := in.History.Acknowledge(p, "0123456789ab")
+	require.False(t, ok)
+	in.History, ok = in.History.Acknowledge(p, p.Hash())
+	require.True(t, ok)
 	in.Actual = append(crowd(20), own("late", "late"))
 	in.Absences = gone("late")
 	for _, r := range in.Actual {
@@ -198,8 +204,9 @@ func TestAnApprovalIsForOnePlan(t *testing.T) {
 	}
 	p = Make(in)
 	require.Equal(t, 21, p.Count(OpDelete), "those approved, and one that is within the budget")
-	in.History = in.History.Begin(noon, 1).Settle(p, noon)
+	in.History = in.History.Begin(noon, []resource.Key{{Kind: resource.KindApp, Name: "late"}, in.Actual[0].Key()}).Settle(p, noon)
 
+	require.Len(t, in.History.Deleted, 1, "those approved don't count")
 	in.Actual = crowd(20)[:5]
 	p = Make(in)
 	require.Equal(t, 5, p.Count(OpDelete), "what wasn't done yet is still approved")
@@ -207,6 +214,27 @@ func TestAnApprovalIsForOnePlan(t *testing.T) {
 	in.Desired = []Desired{wish("w000", "x000"), wish("w001", "x001"), wish("w002", "x002"), wish("w003", "x003"), wish("w004", "x004")}
 	in.History = in.History.Settle(Make(in), noon)
 	require.Empty(t, in.History.Acknowledged, "an approval ends when the workloads are back")
+}
+
+// A preview shows what will be deleted when the absent gate has opened; who
+// approves that has seen more than what waits now, and has approved it all.
+func TestAnApprovalOfAPreviewHolds(t *testing.T) {
+	in := input(nil, append(crowd(15), own("late", "late"))...)
+	preview := in
+	preview.Settled = true
+	hash := Make(preview).Hash()
+
+	delete(in.Absences, resource.Key{Kind: resource.KindApp, Name: "late"})
+	p := Make(in)
+	require.NotEqual(t, hash, p.Hash())
+	h, ok := in.History.Acknowledge(p, hash)
+	require.True(t, ok)
+	require.Len(t, h.Acknowledged, 16)
+	in.History = h
+	p = Make(in)
+	require.Equal(t, 15, p.Count(OpDelete))
+	require.Equal(t, 1, p.Blocked[GateAbsent], "an approval opens no other gate")
+	require.Len(t, in.History.Settle(p, noon).Acknowledged, 16, "and waits for it")
 }
 
 func TestPurge(t *testing.T) {

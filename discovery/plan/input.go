@@ -91,7 +91,8 @@ type Guard struct {
 	// AbsentReads is in how many good reads in a row a resource must not have
 	// been asked for before it's deleted; at least 1.
 	AbsentReads int
-	// AbsentFor is for how long it must not have been asked for.
+	// AbsentFor is for how long it must not have been asked for; negative: the
+	// reads are enough.
 	AbsentFor time.Duration
 	// MaxDelete is the share of what we own that may be deleted in a rolling
 	// hour, in (0,1]; 1: all of it.
@@ -106,15 +107,14 @@ func DefaultGuard() Guard {
 	return Guard{AbsentReads: 2, AbsentFor: 10 * time.Second, MaxDelete: 0.5, BudgetFrom: 10}
 }
 
-// WithDefaults returns the guard with defaults for what is zero, AbsentFor
-// excepted, for which zero is a choice only together with AbsentReads.
+// WithDefaults returns the guard with defaults for what is zero.
 func (g Guard) WithDefaults() Guard {
 	d := DefaultGuard()
 	if g.AbsentReads <= 0 {
 		g.AbsentReads = d.AbsentReads
-		if g.AbsentFor == 0 {
-			g.AbsentFor = d.AbsentFor
-		}
+	}
+	if g.AbsentFor == 0 {
+		g.AbsentFor = d.AbsentFor
 	}
 	if g.MaxDelete <= 0 {
 		g.MaxDelete = d.MaxDelete
@@ -166,16 +166,16 @@ func (in *Input) expires(keep bool) time.Time {
 	return in.Now.Add(in.TTL).UTC()
 }
 
-// same says whether what is registered is what a workload asks for, the marks
-// included, without building that resource: it's called for every resource each
-// time. Expires is left to stale.
+// same says whether what is registered, which is ours and that workload's, is
+// what the workload asks for, without building that resource: it's called for
+// every resource each time. Expires is left to stale.
 func (in *Input) same(d *Desired, actual *resource.Resource) bool {
 	want := &d.Resource
 	return want.Description == actual.Description && in.sameLabels(d, actual.Labels) && resource.EqualSpec(want.Spec, actual.Spec)
 }
 
 func (in *Input) sameLabels(d *Desired, actual map[string]string) bool {
-	counted := 3
+	counted := 3 // the marks, which were looked at before
 	for key, value := range d.Resource.Labels {
 		if reservedLabel(key) {
 			continue
@@ -199,8 +199,7 @@ func (in *Input) sameLabels(d *Desired, actual map[string]string) bool {
 			}
 		}
 	}
-	return counted == len(actual) && actual[resource.LabelWorkload] == d.Workload &&
-		actual[resource.LabelOwner] == in.Owner && actual[resource.LabelSource] == in.Source
+	return counted == len(actual)
 }
 
 // stale says whether a resource's Expires must be written anew: a third of its

@@ -122,7 +122,7 @@ func TestDecisions(t *testing.T) {
 		{
 			name: "a name moves on only if the one that had it gets its next", desired: []Desired{wish("a", "x"), wish("b", "y")},
 			actual: []resource.Resource{own("b", "x"), own("c", "y")}, fresh: true,
-			want:   "blocked x(a) by absent, blocked y(b) by absent",
+			want: "blocked x(a) by absent, blocked y(b) by absent",
 		},
 		{
 			name: "a workload that can't be read keeps what it has", desired: []Desired{broken},

@@ -88,6 +88,9 @@ type Plan struct {
 	// DeletionHash names the set of deletions, for an acknowledgement; empty:
 	// there are none.
 	DeletionHash string `json:"deletion_hash,omitempty"`
+	// PendingHash is DeletionHash as it will be once the absent gate has opened
+	// for what waits there; empty: there would be none either.
+	PendingHash string `json:"-"`
 	// NextLook is when time alone changes the plan; zero: never.
 	NextLook time.Time `json:"-"`
 	// Absences is the memory of the absent gate, for the next plan.
@@ -161,12 +164,21 @@ func (p Plan) ExitCode() int {
 // planned.
 func (p Plan) Hash() string { return p.DeletionHash }
 
+// asksDeletion says whether an action is a deletion, or one that only the
+// budget stands before, or, with pending, only the time that has to pass.
+func (a *Action) asksDeletion(pending bool) bool {
+	switch {
+	case a.Op == OpDelete, a.BlockedBy == GateBudget:
+		return true
+	}
+	return pending && a.BlockedBy == GateAbsent && a.Waiting && a.After == nil
+}
+
 // deletionHash computes Hash.
-func deletionHash(actions []Action) string {
+func deletionHash(actions []Action, pending bool) string {
 	var names []string
 	for i := range actions {
-		a := &actions[i]
-		if a.Op == OpDelete || a.Op == OpBlocked && a.BlockedBy == GateBudget {
+		if a := &actions[i]; a.asksDeletion(pending) {
 			names = append(names, a.Key.String()+"\x00"+a.Workload+"\n")
 		}
 	}

@@ -27,7 +27,7 @@ func Purge(in Input) Plan {
 		p.Actions = append(p.Actions, a)
 	}
 	sortActions(p.Actions)
-	p.DeletionHash = deletionHash(p.Actions)
+	p.DeletionHash = deletionHash(p.Actions, false)
 	return p
 }
 

@@ -66,7 +66,7 @@ func fields(r *Resource) map[string]string {
 	}
 	switch s := r.Spec.(type) {
 	case AppSpec:
-		set("spec.uri", s.URI)
+		set("spec.uri", shownURI(s.URI))
 		set("spec.public_addr", s.PublicAddr)
 		if s.InsecureSkipVerify {
 			set("spec.insecure_skip_verify", "true")
@@ -81,7 +81,7 @@ func fields(r *Resource) map[string]string {
 		setDynamic(set, s.DynamicLabels)
 	case DatabaseSpec:
 		set("spec.protocol", s.Protocol)
-		set("spec.uri", s.URI)
+		set("spec.uri", shownURI(s.URI))
 		set("spec.ca_cert", Secret(s.CACert).String()) // no secret, but nothing to read either
 		set("spec.tls_mode", s.tlsMode())
 		set("spec.server_name", s.ServerName)
@@ -116,12 +116,44 @@ func (r Resource) MarshalJSON() ([]byte, error) {
 		Labels      map[string]string `json:"labels,omitempty"`
 		Expires     *time.Time        `json:"expires,omitempty"`
 		Spec        Spec              `json:"spec,omitempty"`
-	}{Kind: r.Kind, Name: r.Name, Description: r.Description, Labels: r.Labels, Spec: r.Spec}
+	}{Kind: r.Kind, Name: r.Name, Description: r.Description, Labels: r.Labels, Spec: shownSpec(r.Spec)}
 	if !r.Expires.IsZero() {
 		expires := r.Expires.UTC()
 		shown.Expires = &expires
 	}
 	return json.Marshal(shown)
+}
+
+// shownSpec is a spec as people may see it.
+func shownSpec(spec Spec) Spec {
+	switch s := spec.(type) {
+	case AppSpec:
+		s.URI = shownURI(s.URI)
+		return s
+	case DatabaseSpec:
+		s.URI = shownURI(s.URI)
+		return s
+	}
+	return spec
+}
+
+// shownURI is a URI with its password, if it has one, as a hash.
+func shownURI(uri string) string {
+	scheme, rest, found := strings.Cut(uri, "://")
+	authority, path, hasPath := strings.Cut(rest, "/")
+	at := strings.LastIndex(authority, "@")
+	if !found || at < 0 {
+		return uri
+	}
+	name, password, hasPassword := strings.Cut(authority[:at], ":")
+	if !hasPassword {
+		return uri
+	}
+	shown := scheme + "://" + name + ":" + Secret(password).String() + authority[at:]
+	if hasPath {
+		shown += "/" + path
+	}
+	return shown
 }
 
 // MarshalJSON hides the value, which can be a credential.
@@ -138,17 +170,4 @@ func (l DynamicLabel) MarshalJSON() ([]byte, error) {
 		Period  string   `json:"period"`
 		Command []string `json:"command"`
 	}{l.Period.String(), l.Command})
-}
-
-// MarshalText gives a key as "kind/name".
-func (k Key) MarshalText() ([]byte, error) { return []byte(k.String()), nil }
-
-// UnmarshalText reads "kind/name".
-func (k *Key) UnmarshalText(text []byte) error {
-	kind, name, ok := strings.Cut(string(text), "/")
-	if !ok || kind == "" || name == "" {
-		return fmt.Errorf("%q isn't KIND/NAME", text)
-	}
-	*k = Key{Kind: Kind(kind), Name: name}
-	return nil
 }

@@ -49,8 +49,8 @@ const (
 
 // Key names a resource. Names are unique within a kind.
 type Key struct {
-	Kind Kind
-	Name string
+	Kind Kind   `json:"kind"`
+	Name string `json:"name"`
 }
 
 // String returns "app/grafana".
