@@ -29,6 +29,8 @@ type decoder struct {
 	nodes int
 	// most bounds nodes.
 	most int
+	// known are the keys of the structs that were decoded before.
+	known map[reflect.Type]map[string]field
 }
 
 func newDecoder(file string) *decoder {
@@ -38,6 +40,7 @@ func newDecoder(file string) *decoder {
 		broken: map[string]bool{},
 		open:   map[*yaml.Node]bool{},
 		most:   maxNodes,
+		known:  map[reflect.Type]map[string]field{},
 	}
 }
 
@@ -160,7 +163,7 @@ func (d *decoder) structure(n *yaml.Node, path string, v reflect.Value, extra ..
 		d.wrongType(n, path, "a mapping with "+orList(slices.Concat(extra, keysOf(v.Type()))))
 		return
 	}
-	fields := fieldsOf(v.Type())
+	fields := d.fieldsOf(v.Type())
 	for _, p := range d.pairs(n, path) {
 		if slices.Contains(extra, p.key) {
 			continue
@@ -171,6 +174,16 @@ func (d *decoder) structure(n *yaml.Node, path string, v reflect.Value, extra ..
 		}
 		d.unknownKey(p, path, slices.Concat(extra, keysOf(v.Type())))
 	}
+}
+
+// fieldsOf is the function of that name, once for each type.
+func (d *decoder) fieldsOf(t reflect.Type) map[string]field {
+	fields, ok := d.known[t]
+	if !ok {
+		fields = fieldsOf(t)
+		d.known[t] = fields
+	}
+	return fields
 }
 
 func (d *decoder) unknownKey(p pair, path string, known []string) {

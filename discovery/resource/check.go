@@ -173,7 +173,7 @@ func CheckURI(field, uri string) error {
 	switch {
 	case uri == "":
 		return failure.Field(field, "is empty; give one such as http://127.0.0.1:3000")
-	case err != nil:
+	case err != nil || strings.ContainsAny(uri, " \"<>\\^`{|}"):
 		return failure.Field(field, "is %q, which is no URI", Short(uri))
 	case !slices.Contains(Schemes(), u.Scheme):
 		return failure.Field(field, "is %q: its scheme must be one of %s", Short(uri), strings.Join(Schemes(), ", "))

@@ -137,5 +137,5 @@ func (g *guard) RoundTrip(request *http.Request) (*http.Response, error) {
 
 // looking says if a path is one of the five that we call.
 func looking(path string) bool {
-	return regexp.MustCompile(`^(/v[0-9.]+)?/(_ping|events|networks|containers/json|containers/[a-zA-Z0-9_.-]+/json)$`).MatchString(path)
+	return regexp.MustCompile(`^(/v[0-9.]+)?/(_ping|events|networks|containers/json|containers/[a-zA-Z0-9][a-zA-Z0-9_.-]*/json)$`).MatchString(path)
 }

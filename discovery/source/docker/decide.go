@@ -4,6 +4,8 @@ import (
 	"cmp"
 	"errors"
 	"fmt"
+	"maps"
+	"slices"
 	"strings"
 
 	"rollcall/discovery"
@@ -234,13 +236,17 @@ func (c *decision) facts(at place) template.Facts {
 // addLabels adds the labels that the container asks for. The service's own
 // come first.
 func (c *decision) addLabels(r *resource.Resource) {
-	for key, value := range c.wish.labels {
-		if _, taken := r.Labels[key]; taken {
+	var left []string
+	for _, key := range slices.Sorted(maps.Keys(c.wish.labels)) {
+		_, taken := r.Labels[key]
+		if taken || len(r.Labels) >= resource.MaxLabels {
+			left = append(left, key)
 			continue
 		}
-		if len(r.Labels) < resource.MaxLabels {
-			r.Labels[key] = value
-		}
+		r.Labels[key] = c.wish.labels[key]
+	}
+	if len(left) > 0 {
+		c.pass(ruleLabels, "left out, since the service sets them itself or there are %d already: %s", resource.MaxLabels, resource.Short(strings.Join(left, ", ")))
 	}
 }
 

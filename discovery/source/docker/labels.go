@@ -242,7 +242,13 @@ func (r *request) takeTruth(key, value string, set func(bool)) {
 
 // validWord wants a name as Docker has them, of the length of a DNS label.
 func validWord(text string) bool {
-	return regexp.MustCompile(`^[a-zA-Z0-9][a-zA-Z0-9_.-]{0,62}$`).MatchString(text)
+	for i, r := range text {
+		alphanumeric := r >= 'a' && r <= 'z' || r >= 'A' && r <= 'Z' || r >= '0' && r <= '9'
+		if !alphanumeric && (i == 0 || !strings.ContainsRune("_.-", r)) {
+			return false
+		}
+	}
+	return text != "" && len(text) <= resource.MaxName
 }
 
 // cleanPath returns a path without dots and double slashes. What has a meaning
