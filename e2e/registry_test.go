@@ -31,7 +31,8 @@ type registryStage struct {
 // TestRegistries runs the registries' tests of dynamic resources, of every kind,
 // as bots that have just the roles that rollcall prints.
 func TestRegistries(t *testing.T) {
-	runRegistryTests(t, "Test", "^TestAgent", nil)
+	// TestRole is a unit test, which runs with the others of its module.
+	runRegistryTests(t, "Test", "^(TestAgent.*|TestRole)$", nil)
 }
 
 // TestAgentRegistry runs those of agents in containers of a real Docker Engine.
