@@ -17,6 +17,7 @@ import (
 // Names of the rules, in their order, as the documentation has them.
 const (
 	ruleFound    = "found"
+	ruleAgent    = "agent"
 	ruleFilters  = "filters"
 	ruleRunning  = "running"
 	ruleLabels   = "labels"
@@ -90,7 +91,17 @@ func (c *decision) run() {
 		workload = fmt.Sprintf("%s#%d", workload, c.wish.index)
 	}
 	c.out.Workload, c.out.Keep = workload, c.wish.keep
-	_ = c.running() && c.enabled() && c.healthy() && c.identified(why, identityErr) && c.labels() && c.resource()
+	_ = c.application() && c.running() && c.enabled() && c.healthy() && c.identified(why, identityErr) && c.labels() && c.resource()
+}
+
+// application leaves out the agents that a service of type discovery starts,
+// whosever they are: each would be given an agent of its own, which would be
+// given one, and so on.
+func (c *decision) application() bool {
+	if c.box.isAgent() {
+		return c.skip(ruleAgent, "it bears the label %s: it's an agent that serves an application, and is never one itself", resource.LabelAgent)
+	}
+	return true
 }
 
 func (c *decision) running() bool {

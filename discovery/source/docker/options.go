@@ -126,7 +126,9 @@ type TLSOptions struct {
 // Filters limit which containers are looked at. Values of one filter are
 // alternatives (but all of Label must match); filters add up.
 type Filters struct {
-	// Ancestor is an image, or one that it was built from: rabbitmq:3-management.
+	// Ancestor is an image as containers were started from it,
+	// rabbitmq:3-management (without a tag: latest), or an image's ID. What the
+	// name means by now doesn't matter, and neither do images built on it.
 	Ancestor []string `yaml:"ancestor,omitempty"`
 	// Label is KEY or KEY=VALUE; all must match.
 	Label []string `yaml:"label,omitempty"`
@@ -282,7 +284,7 @@ func (f Filters) check() error {
 		}
 	}
 	anything := func(string) error { return nil }
-	check("ancestor", f.Ancestor, anything)
+	check("ancestor", f.Ancestor, checkImage)
 	check("label", f.Label, func(text string) error {
 		if strings.HasPrefix(text, "=") {
 			return errors.New("write KEY or KEY=VALUE")

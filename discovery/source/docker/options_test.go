@@ -62,6 +62,7 @@ func TestValidate(t *testing.T) {
 		"timeout":            {Options{Timeout: time.Millisecond}, "timeout", "from 1s to 10m"},
 		"identity":           {Options{IdentityLabel: "rollcall.name"}, "identity_label", "a label of your own"},
 		"empty filter":       {Options{Filters: Filters{Ancestor: []string{"a", ""}}}, "filters.ancestor[1]", "match nothing"},
+		"no image":           {Options{Filters: Filters{Ancestor: []string{"RabbitMQ:3"}}}, "filters.ancestor[0]", "rabbitmq:3-management, or its ID"},
 		"no expression":      {Options{Filters: Filters{Name: []string{"("}}}, "filters.name[0]", "missing closing"},
 		"no key":             {Options{Filters: Filters{Label: []string{"=x"}}}, "filters.label[0]", "KEY or KEY=VALUE"},
 		"a control":          {Options{Filters: Filters{Network: []string{"a\n"}}}, "filters.network[0]", "control"},

@@ -152,13 +152,46 @@ func TestReadVanished(t *testing.T) {
 	f := newFakeEngine(t)
 	f.only("plain", "health")
 	id := f.id("health")
-	f.change(func() { delete(f.details, id) })
+	f.change(func() {
+		f.intercept = func(w http.ResponseWriter, r *http.Request) bool {
+			if !strings.Contains(r.URL.Path, id) {
+				return false
+			}
+			f.only("plain")
+			http.Error(w, `{"message":"No such container"}`, http.StatusNotFound)
+			return true
+		}
+	})
 
 	candidates, err := f.source(t, everything()).Read(t.Context())
 
 	require.NoError(t, err)
 	require.Len(t, candidates, 1)
 	require.Equal(t, "rollcall-src-plain", candidates[0].Workload)
+}
+
+// TestReadNotFound has a proxy that says of the details, which it doesn't let
+// through, that they don't exist: an error, and not an empty Engine.
+func TestReadNotFound(t *testing.T) {
+	for _, hidden := range []string{"/health", "/", "/plain"} {
+		f := newFakeEngine(t)
+		f.only("plain", "health")
+		f.change(func() {
+			f.intercept = func(w http.ResponseWriter, r *http.Request) bool {
+				if strings.Count(r.URL.Path, "/") != 4 || hidden != "/" && !strings.Contains(r.URL.Path, f.id(hidden[1:])) {
+					return false
+				}
+				http.Error(w, `{"message":"page not found"}`, http.StatusNotFound)
+				return true
+			}
+		})
+
+		candidates, err := f.source(t, everything()).Read(t.Context())
+
+		require.Equal(t, failure.Transient, failure.KindOf(err), "%v", err)
+		require.ErrorContains(t, err, "says that it doesn't exist")
+		require.Nil(t, candidates)
+	}
 }
 
 // TestReadInTheMiddle inspects a container while it restarts: what is seen then
