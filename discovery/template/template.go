@@ -215,7 +215,7 @@ func (r *renderer) hosted(field string) string {
 	}
 	disguised, err := r.execute(field, r.facts.disguised())
 	if err != nil || hostOf(disguised) != hostOf(address) {
-		r.fail(field, "the host of %q depends on the container's name, labels or image, and those who start containers may not choose it; use .IP, .Host or .ID", resource.Short(address))
+		r.fail(field, "the host of %q depends on the container's name, labels, image or network, and those who start containers may not choose it; use .IP, .Host or .ID", resource.Short(address))
 		return ""
 	}
 	return address

@@ -238,6 +238,9 @@ func (c *decision) facts(at place) template.Facts {
 	if c.wish.index >= 0 && c.wish.name == "" {
 		f.Name = fmt.Sprintf("%s-%d", f.Name, c.wish.index)
 	}
+	if c.options.Network != "" && at.network == c.options.Network {
+		f.FixNetwork()
+	}
 	if project, service, number, ok := c.box.composed(); ok {
 		f.Project, f.Service, f.Number = project, service, number
 	}

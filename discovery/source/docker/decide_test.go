@@ -300,3 +300,34 @@ func TestSeveral(t *testing.T) {
 		require.Equal(t, "shop-2", all[1].Resource.Name)
 	})
 }
+
+// TestHostByNetwork lets an address depend on the network's name only where the
+// configuration chose it: whoever starts a container could make a network that
+// is called like a host of his.
+func TestHostByNetwork(t *testing.T) {
+	uri := template.Options{URI: "http://app.{{ .Network }}:80"}
+	for name, test := range map[string]struct {
+		options Options
+		box     *box
+		fails   bool
+	}{
+		"chosen by the container":         {Options{}, web(networks("evil.example.com", "10.0.0.1")), true},
+		"chosen by the configuration":     {Options{Network: "inner"}, web(networks("inner", "10.0.0.1", "z", "10.0.0.2")), false},
+		"chosen by the container's label": {Options{Network: "inner", AllowLabels: allowable()}, web(networks("inner", "10.0.0.1", "z", "10.0.0.2"), labelled("rollcall.network", "z")), true},
+	} {
+		t.Run(name, func(t *testing.T) {
+			test.options.Select = SelectAll
+			require.NoError(t, test.options.Validate())
+			d := &decider{options: &test.options, template: templateOf(t, uri)}
+
+			c := d.decide(test.box)[0]
+
+			if test.fails {
+				require.ErrorContains(t, c.Err, "may not choose it")
+				return
+			}
+			require.NoError(t, c.Err)
+			require.Equal(t, "http://app.inner:80", c.Resource.Spec.(resource.AppSpec).URI)
+		})
+	}
+}

@@ -56,6 +56,8 @@ func (b *box) callName() string {
 	return b.name
 }
 
+var plainIdentity = regexp.MustCompile(`^[a-zA-Z0-9][a-zA-Z0-9_./-]*$`)
+
 func validIdentity(text string) bool {
-	return len(text) <= maxIdentity && regexp.MustCompile(`^[a-zA-Z0-9][a-zA-Z0-9_./-]*$`).MatchString(text)
+	return len(text) <= maxIdentity && plainIdentity.MatchString(text)
 }

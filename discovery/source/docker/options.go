@@ -339,7 +339,9 @@ func ipv4OrName(text string) bool {
 	return resource.ValidHost(text) && (err != nil || address.Is4())
 }
 
+var networkName = regexp.MustCompile(`^[a-zA-Z0-9][a-zA-Z0-9_.-]*$`)
+
 // validNetwork wants what Docker takes for a network's name.
 func validNetwork(name string) bool {
-	return len(name) <= 128 && regexp.MustCompile(`^[a-zA-Z0-9][a-zA-Z0-9_.-]*$`).MatchString(name)
+	return len(name) <= 128 && networkName.MatchString(name)
 }

@@ -215,13 +215,15 @@ func (e *entry) explain(err error) string {
 	return strings.Join(lines, "; ")
 }
 
+var plainWorkload = regexp.MustCompile(`^[a-zA-Z0-9][a-zA-Z0-9_./#-]{0,199}$`)
+
 // check wants an entry whose identity can be told. Without one nobody could say
 // what it has registered, which would then be taken for gone.
 func (e *entry) check() error {
 	switch {
 	case e.Name == "" && e.Workload == "":
 		return failure.New(failure.Configuration, "%s: the entry has no name", e.at)
-	case e.Workload != "" && !regexp.MustCompile(`^[a-zA-Z0-9][a-zA-Z0-9_./#-]{0,199}$`).MatchString(e.Workload):
+	case e.Workload != "" && !plainWorkload.MatchString(e.Workload):
 		return failure.New(failure.Configuration, "%s: workload is %q, and must be at most 200 letters, digits, and . _ / # -", e.place("workload"), resource.Short(e.Workload))
 	case len(e.Name) > 200:
 		return failure.New(failure.Configuration, "%s: the entry's name is longer than 200 bytes", e.at)
