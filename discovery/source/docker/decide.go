@@ -83,7 +83,7 @@ func (c *decision) fail(rule string, err error) bool {
 func (c *decision) run() {
 	// The identity comes first, since an error about a workload that nobody can
 	// name would let go of what it has registered.
-	workload, why, identityErr := c.box.identity(c.options.IdentityLabel)
+	workload, why, identityErr := c.box.identity(c.options.IdentityLabel, c.options.Identity)
 	if identityErr != nil {
 		workload = c.box.name
 	}

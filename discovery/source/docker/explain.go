@@ -47,7 +47,7 @@ func (s *Source) Explain(ctx context.Context, name string) ([]discovery.Candidat
 // isCalled says if a container is meant by a name.
 func (s *Source) isCalled(b *box, name string) bool {
 	name = strings.TrimPrefix(name, "/")
-	workload, _, err := b.identity(s.options.IdentityLabel)
+	workload, _, err := b.identity(s.options.IdentityLabel, s.options.Identity)
 	base, _, _ := strings.Cut(name, "#")
 	return b.name == name || err == nil && workload == base || len(name) >= 4 && strings.HasPrefix(b.id, name)
 }
@@ -62,7 +62,7 @@ func (s *Source) explain(ctx context.Context, engine *engine, b *box, drivers ma
 	}
 	if failed != "" {
 		detail := "it doesn't match " + failed
-		workload, _, err := b.identity(s.options.IdentityLabel)
+		workload, _, err := b.identity(s.options.IdentityLabel, s.options.Identity)
 		if err != nil {
 			workload = b.name
 		}

@@ -50,6 +50,18 @@ const (
 	AddressPublished Address = "published"
 )
 
+// Identity says what a container is known by.
+type Identity string
+
+// The values of Identity.
+const (
+	// IdentityCompose is Compose's project and service, for containers that
+	// have the name that Compose gives; the name of others.
+	IdentityCompose Identity = "compose"
+	// IdentityName is the container's name.
+	IdentityName Identity = "name"
+)
+
 // Policy says what to do with a container in some state.
 type Policy string
 
@@ -100,9 +112,13 @@ type Options struct {
 	// passed yet: register (default) or withhold, which waits and leaves what
 	// is registered alone.
 	Starting Policy `yaml:"starting,omitempty"`
+	// Identity is compose (default: Compose's project and service, for
+	// containers that have the name that Compose gives, and the name of others)
+	// or name (the container's name, always).
+	Identity Identity `yaml:"identity,omitempty"`
 	// IdentityLabel is the key of a container label whose value is the
-	// workload's identity. Default: Compose's project and service, else the
-	// container's name.
+	// workload's identity, before all else. Whoever starts a container chooses
+	// that value, and with it whose registration the container takes over.
 	IdentityLabel string `yaml:"identity_label,omitempty"`
 	// AllowLabels are the rollcall.* labels that a container may set for
 	// itself: name, port, path, scheme, public-addr, network, keep, labels (all
@@ -164,6 +180,9 @@ func (o *Options) setDefaults() {
 	if o.Starting == "" {
 		o.Starting = PolicyRegister
 	}
+	if o.Identity == "" {
+		o.Identity = IdentityCompose
+	}
 	if o.AllowLabels == nil {
 		o.AllowLabels = []string{labelName, labelPort}
 	}
@@ -182,6 +201,7 @@ func (o *Options) Validate() error {
 		oneOf("address", o.Address, AddressContainer, AddressPublished),
 		oneOf("unhealthy", o.Unhealthy, PolicyRegister, PolicyWithhold),
 		oneOf("starting", o.Starting, PolicyRegister, PolicyWithhold),
+		oneOf("identity", o.Identity, IdentityCompose, IdentityName),
 		oneOf("scheme", o.Scheme, resource.Schemes()...),
 		o.checkAllowLabels(),
 	}

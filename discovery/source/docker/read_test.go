@@ -384,3 +384,39 @@ func TestRivals(t *testing.T) {
 		require.ErrorContains(t, c.Err, "2 running containers have the identity a")
 	}
 }
+
+// TestForgedComposeLabels has a container bear the Compose labels of another:
+// it neither takes the other's identity nor makes it disputed, whether or not
+// the other runs just then, and the labels that a container may set for itself
+// are none.
+func TestForgedComposeLabels(t *testing.T) {
+	for _, running := range [][]string{{"plain", "two"}, {"plain"}} {
+		f := newFakeEngine(t)
+		f.only(running...)
+		f.change(func() {
+			labels := object{composeProject: "shop", composeService: "web", composeNumber: "2"}
+			two := f.id("two")
+			f.details[two]["Name"] = "/shop-web-2"
+			for _, c := range f.containers {
+				if c["Id"] == two {
+					c["Names"] = []any{"/shop-web-2"}
+				}
+			}
+			f.details[f.id("plain")]["Config"].(object)["Labels"] = labels
+		})
+		s := f.source(t, Options{Select: SelectAll, Port: 80, AllowLabels: []string{}})
+
+		candidates, err := s.Read(t.Context())
+
+		require.NoError(t, err)
+		require.Len(t, candidates, len(running))
+		forger := candidateOf(t, candidates, "rollcall-src-plain")
+		require.NoError(t, forger.Err)
+		require.Equal(t, "rollcall-src-plain", forger.Resource.Name)
+		if len(running) == 2 {
+			victim := candidateOf(t, candidates, "shop/web/2")
+			require.NoError(t, victim.Err)
+			require.Equal(t, "shop-web-2", victim.Resource.Name)
+		}
+	}
+}
