@@ -34,6 +34,9 @@ func checkDatabase(spec DatabaseSpec) error {
 	if spec.ServerName != "" && !ValidHost(spec.ServerName) {
 		errs = append(errs, failure.Field("server_name", "is %q, which is no host name", Short(spec.ServerName)))
 	}
+	if strings.Contains(spec.CACert, "PRIVATE KEY-----") {
+		errs = append(errs, failure.Field("ca_cert", "holds a private key, which would be published; give certificates alone"))
+	}
 	if spec.CACert != "" && !strings.Contains(spec.CACert, "-----BEGIN CERTIFICATE-----") {
 		errs = append(errs, failure.Field("ca_cert", "holds no certificate in PEM"))
 	}

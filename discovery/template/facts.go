@@ -44,14 +44,24 @@ type Facts struct {
 	Network string
 	// Labels are all of the container's.
 	Labels map[string]string
+
+	// networkFixed says that the configuration, and not whoever started the
+	// container, chose Network.
+	networkFixed bool
 }
+
+// FixNetwork says that the configuration chose Network, so that a host may
+// depend on it.
+func (f *Facts) FixNetwork() { f.networkFixed = true }
 
 // fields are the names that a template may use.
 func fields() []string {
 	t := reflect.TypeFor[Facts]()
 	var names []string
 	for i := range t.NumField() {
-		names = append(names, t.Field(i).Name)
+		if t.Field(i).IsExported() {
+			names = append(names, t.Field(i).Name)
+		}
 	}
 	return names
 }
@@ -64,6 +74,9 @@ func (f Facts) disguised() Facts {
 		&f.Name, &f.PublicAddr, &f.Image, &f.Container, &f.Workload, &f.Project, &f.Service, &f.Number,
 	} {
 		*text = disguise(*text)
+	}
+	if !f.networkFixed {
+		f.Network = disguise(f.Network)
 	}
 	f.Path = "/" + disguise(f.Path)
 	labels := map[string]string{}

@@ -17,9 +17,10 @@
 //
 // # Hosts
 //
-// The host in `uri` and `addr` may come from .IP, .Host, .ID, .Port, .Network
-// and what the block itself says. It may not depend on anything that whoever
-// starts a container chooses: its name, its labels, its image.
+// The host in `uri` and `addr` may come from .IP, .Host, .ID, .Port and what
+// the block itself says. It may not depend on anything that whoever starts a
+// container chooses: its name, its labels, its image, and its network unless
+// the source's options name that.
 package template
 
 import (

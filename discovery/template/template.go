@@ -1,6 +1,7 @@
 package template
 
 import (
+	"encoding/pem"
 	"errors"
 	"fmt"
 	"io"
@@ -57,8 +58,9 @@ func (t *Template) Render(f Facts) (Result, error) {
 }
 
 // Literal makes the resource that options without templates are: what stands
-// in them is taken as it is. dir is where a relative path of a kubeconfig
-// begins. An error is one or more failure.FieldErrors, joined.
+// in them is taken as it is. dir is where relative paths begin, and what files
+// can't be outside of: who writes an entry may not publish whatever the agent
+// can read. An error is one or more failure.FieldErrors, joined.
 func (o Options) Literal(dir string) (resource.Resource, error) {
 	if o.Kind == "" {
 		o.Kind = resource.KindApp
@@ -75,7 +77,7 @@ func (o Options) Literal(dir string) (resource.Resource, error) {
 	for _, one := range o.texts() {
 		texts[one.field] = one.text
 	}
-	r := &renderer{options: &o, literal: true, execute: func(field string, _ Facts) (string, error) { return texts[field], nil }}
+	r := &renderer{options: &o, literal: true, dir: dir, execute: func(field string, _ Facts) (string, error) { return texts[field], nil }}
 	result, err := r.render()
 	return result.Resource, err
 }
@@ -87,7 +89,9 @@ type renderer struct {
 	facts   Facts
 	// literal says that a name is taken as it is.
 	literal bool
-	errs    []error
+	// dir is the directory that a literal's files can't be outside of.
+	dir  string
+	errs []error
 }
 
 func (r *renderer) render() (Result, error) {
@@ -215,7 +219,7 @@ func (r *renderer) hosted(field string) string {
 	}
 	disguised, err := r.execute(field, r.facts.disguised())
 	if err != nil || hostOf(disguised) != hostOf(address) {
-		r.fail(field, "the host of %q depends on the container's name, labels or image, and those who start containers may not choose it; use .IP, .Host or .ID", resource.Short(address))
+		r.fail(field, "the host of %q depends on the container's name, labels, image or network, and those who start containers may not choose it; use .IP, .Host or .ID", resource.Short(address))
 		return ""
 	}
 	return address
@@ -259,16 +263,61 @@ func (r *renderer) caCert() string {
 	if o.CACertFile == "" {
 		return o.CACert
 	}
-	return r.file("ca_cert_file", o.CACertFile)
+	text := r.file("ca_cert_file", o.CACertFile)
+	certificates, err := onlyCertificates(text)
+	if err != nil && text != "" {
+		r.fail("ca_cert_file", "%v", err)
+	}
+	return certificates
+}
+
+// onlyCertificates returns a file's certificates, and nothing else of it. A
+// file with anything but certificates is an error: it may hold a key.
+func onlyCertificates(text string) (string, error) {
+	var out strings.Builder
+	rest := []byte(text)
+	for {
+		var block *pem.Block
+		if block, rest = pem.Decode(rest); block == nil {
+			break
+		}
+		if block.Type != "CERTIFICATE" {
+			return "", failure.New(failure.Configuration, "holds a %s beside certificates; give a file with certificates alone, since all of it would be published", block.Type)
+		}
+		block.Headers = nil
+		out.Write(pem.EncodeToMemory(block))
+	}
+	if out.Len() == 0 {
+		return "", failure.New(failure.Configuration, "holds no certificate in PEM")
+	}
+	return out.String(), nil
 }
 
 // file reads a file, bounded.
 func (r *renderer) file(field, path string) string {
-	text, err := ReadFile(path)
+	text, err := r.read(path)
 	if err != nil {
 		r.fail(field, "%v", err)
 	}
 	return text
+}
+
+func (r *renderer) read(path string) (string, error) {
+	if !r.literal {
+		return ReadFile(path)
+	}
+	inside, err := filepath.Rel(r.dir, path)
+	if err != nil || !filepath.IsLocal(inside) {
+		return "", failure.New(failure.Configuration, "is %q, and must be in the entry's own directory %s", resource.Short(path), r.dir)
+	}
+	root, err := os.OpenRoot(r.dir)
+	if err != nil {
+		return "", failure.Wrap(failure.Configuration, err, "can't be read: %v", err)
+	}
+	defer root.Close()
+	// Links that lead out of the directory are refused here.
+	f, err := root.OpenFile(inside, os.O_RDONLY|unix.O_NONBLOCK, 0)
+	return readOpened(path, f, err)
 }
 
 // ReadFile reads a kubeconfig or a certificate of at most
@@ -276,6 +325,11 @@ func (r *renderer) file(field, path string) string {
 func ReadFile(path string) (string, error) {
 	// Without O_NONBLOCK, opening a named pipe would wait for its writer.
 	f, err := os.OpenFile(path, os.O_RDONLY|unix.O_NONBLOCK, 0)
+	return readOpened(path, f, err)
+}
+
+// readOpened reads and closes what was opened, or has the error of opening it.
+func readOpened(path string, f *os.File, err error) (string, error) {
 	if err != nil {
 		return "", failure.Wrap(failure.Configuration, err, "can't be read: %v", err)
 	}

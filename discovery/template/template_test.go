@@ -118,6 +118,8 @@ func TestValidate(t *testing.T) {
 		"a field in an if":      {Options{Name: "{{ if .Nmae }}a{{ else }}{{ .X }}{{ end }}"}, "name", "no field .Nmae"},
 		"a field in an else":    {Options{Name: "{{ if .Name }}a{{ else }}{{ .X }}{{ end }}"}, "name", "no field .X"},
 		"a field in brackets":   {Options{Name: "{{ lower (print .X) }}"}, "name", "no field .X"},
+		"what isn't theirs":     {Options{Name: "{{ .networkFixed }}"}, "name", "no field .networkFixed"},
+		"a method":              {Options{Name: "{{ .FixNetwork }}"}, "name", "no field .FixNetwork"},
 		"everything at once":    {Options{Name: "{{ . }}"}, "name", "name a field"},
 		"everything behind $":   {Options{Name: "{{ $ }}"}, "name", "name a field"},
 		"a function that isn't": {Options{Name: "{{ .Name | env }}"}, "name", `function "env" not defined`},
@@ -199,14 +201,14 @@ func TestRunTime(t *testing.T) {
 func TestHost(t *testing.T) {
 	for _, uri := range []string{
 		"http://{{ .IP }}:{{ .Port }}", "http://{{ .Host }}:{{ .Port }}", "http://{{ .ID }}/{{ .Name }}", "https://gateway.example.com/{{ .Name }}?x={{ .Labels.team }}",
-		"http://{{ .IP | dashes }}.ip.example.com", "http://{{ .Network }}.example.com",
+		"http://{{ .IP | dashes }}.ip.example.com",
 	} {
 		_, err := render(t, Options{URI: uri}, rabbit())
 		require.NoError(t, err, uri)
 	}
 	for _, uri := range []string{
 		"http://{{ .Name }}", "http://{{ .Name }}.example.com", "http://{{ .Labels.team }}:80", "http://{{ .Container }}", "http://{{ .Service }}.local",
-		`http://{{ if eq .Name "rabbitmq" }}evil{{ else }}{{ .IP }}{{ end }}`, "http://{{ .IP }}{{ .Name }}", "http://{{ .Image | dashes }}",
+		`http://{{ if eq .Name "rabbitmq" }}evil{{ else }}{{ .IP }}{{ end }}`, "http://{{ .IP }}{{ .Name }}", "http://app.{{ .Network }}:80", "http://{{ .Image | dashes }}",
 		"http://{{ .IP }}:{{ .Port }}{{ .Labels.at }}",
 	} {
 		f := rabbit()
@@ -217,6 +219,10 @@ func TestHost(t *testing.T) {
 	_, err := render(t, Options{Kind: resource.KindDatabase, Protocol: "mysql", URI: "{{ .Name }}:3306"}, rabbit())
 	require.ErrorContains(t, err, "may not choose it")
 	f := rabbit()
+	f.FixNetwork()
+	_, err = render(t, Options{URI: "http://{{ .Network }}.example.com"}, f)
+	require.NoError(t, err, "the configuration chose it")
+	f = rabbit()
 	f.Name = disguise("x")
 	_, err = render(t, Options{URI: "http://{{ .Name }}"}, f)
 	require.ErrorContains(t, err, "may not choose it", "nobody can call himself by his own disguise")

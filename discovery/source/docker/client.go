@@ -135,7 +135,10 @@ func (g *guard) RoundTrip(request *http.Request) (*http.Response, error) {
 	return response, err
 }
 
+// look is what all of our calls look like.
+var look = regexp.MustCompile(`^(/v[0-9.]+)?/(_ping|events|networks|containers/json|containers/[a-zA-Z0-9][a-zA-Z0-9_.-]*/json)$`)
+
 // looking says if a path is one of the five that we call.
 func looking(path string) bool {
-	return regexp.MustCompile(`^(/v[0-9.]+)?/(_ping|events|networks|containers/json|containers/[a-zA-Z0-9][a-zA-Z0-9_.-]*/json)$`).MatchString(path)
+	return look.MatchString(path)
 }

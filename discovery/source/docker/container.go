@@ -12,6 +12,7 @@ import (
 	types "github.com/docker/docker/api/types/container"
 	"github.com/docker/docker/api/types/network"
 
+	"rollcall/discovery/resource"
 	"rollcall/failure"
 )
 
@@ -27,12 +28,14 @@ const (
 
 // box is a container as far as it matters here.
 type box struct {
-	id     string
-	name   string
-	image  string
-	state  string
-	health string // "", starting, healthy, unhealthy
-	labels map[string]string
+	id    string
+	name  string
+	image string // as it was started with
+	// imageID is what that was at that time: sha256:…
+	imageID string
+	state   string
+	health  string // "", starting, healthy, unhealthy
+	labels  map[string]string
 	// mode is the network mode: bridge, host, none, container:ID or a
 	// network's name.
 	mode      string
@@ -66,6 +69,13 @@ func (b *box) shortID() string { return b.id[:min(12, len(b.id))] }
 // String names the container for people: "web (0123456789ab)".
 func (b *box) String() string { return fmt.Sprintf("%s (%s)", b.name, b.shortID()) }
 
+// isAgent says if a discovery service has started the container to serve an
+// application.
+func (b *box) isAgent() bool {
+	_, labelled := b.labels[resource.LabelAgent]
+	return labelled
+}
+
 // boxOf reads what the Engine says of a container. An answer that lacks what
 // every container has is an error.
 func boxOf(c types.InspectResponse) (*box, error) {
@@ -76,6 +86,7 @@ func boxOf(c types.InspectResponse) (*box, error) {
 		id:        c.ID,
 		name:      strings.TrimPrefix(c.Name, "/"),
 		image:     c.Config.Image,
+		imageID:   c.Image,
 		state:     c.State.Status,
 		labels:    c.Config.Labels,
 		mode:      string(c.HostConfig.NetworkMode),

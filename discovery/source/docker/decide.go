@@ -17,6 +17,7 @@ import (
 // Names of the rules, in their order, as the documentation has them.
 const (
 	ruleFound    = "found"
+	ruleAgent    = "agent"
 	ruleFilters  = "filters"
 	ruleRunning  = "running"
 	ruleLabels   = "labels"
@@ -82,7 +83,7 @@ func (c *decision) fail(rule string, err error) bool {
 func (c *decision) run() {
 	// The identity comes first, since an error about a workload that nobody can
 	// name would let go of what it has registered.
-	workload, why, identityErr := c.box.identity(c.options.IdentityLabel)
+	workload, why, identityErr := c.box.identity(c.options.IdentityLabel, c.options.Identity)
 	if identityErr != nil {
 		workload = c.box.name
 	}
@@ -90,7 +91,17 @@ func (c *decision) run() {
 		workload = fmt.Sprintf("%s#%d", workload, c.wish.index)
 	}
 	c.out.Workload, c.out.Keep = workload, c.wish.keep
-	_ = c.running() && c.enabled() && c.healthy() && c.identified(why, identityErr) && c.labels() && c.resource()
+	_ = c.application() && c.running() && c.enabled() && c.healthy() && c.identified(why, identityErr) && c.labels() && c.resource()
+}
+
+// application leaves out the agents that a service of type discovery starts,
+// whosever they are: each would be given an agent of its own, which would be
+// given one, and so on.
+func (c *decision) application() bool {
+	if c.box.isAgent() {
+		return c.skip(ruleAgent, "it bears the label %s: it's an agent that serves an application, and is never one itself", resource.LabelAgent)
+	}
+	return true
 }
 
 func (c *decision) running() bool {
@@ -226,6 +237,9 @@ func (c *decision) facts(at place) template.Facts {
 	}
 	if c.wish.index >= 0 && c.wish.name == "" {
 		f.Name = fmt.Sprintf("%s-%d", f.Name, c.wish.index)
+	}
+	if c.options.Network != "" && at.network == c.options.Network {
+		f.FixNetwork()
 	}
 	if project, service, number, ok := c.box.composed(); ok {
 		f.Project, f.Service, f.Number = project, service, number

@@ -194,8 +194,12 @@ func TestRemoteHost(t *testing.T) {
 // TestIdentity is the table of who a container is.
 func TestIdentity(t *testing.T) {
 	compose := func(number string, more ...string) func(*box) {
-		return labelled(append([]string{composeProject, "shop", composeService, "web", composeNumber, number}, more...)...)
+		return func(b *box) {
+			b.name = "shop-web-" + number
+			labelled(append([]string{composeProject, "shop", composeService, "web", composeNumber, number}, more...)...)(b)
+		}
 	}
+	called := func(name string) func(*box) { return func(b *box) { b.name = name } }
 	tests := []struct {
 		name     string
 		label    string
@@ -206,20 +210,28 @@ func TestIdentity(t *testing.T) {
 		{"its name", "", web(), "web", "web"},
 		{"Compose", "", web(compose("1")), "shop/web", "shop-web"},
 		{"Compose, scaled", "", web(compose("3")), "shop/web/3", "shop-web-3"},
-		{"Compose, without a number", "", web(labelled(composeProject, "shop", composeService, "web")), "shop/web", "shop-web"},
-		{"Compose, run once", "", web(compose("1", composeOneOff, "True")), "web", "web"},
-		{"forged Compose labels", "", web(labelled(composeProject, "a/b", composeService, "web")), "web", "web"},
+		{"Compose's first version", "", web(compose("2"), called("shop_web_2")), "shop/web/2", "shop-web-2"},
+		{"Compose, with a name of its own", "", web(compose("1"), called("front")), "front", "front"},
+		{"Compose, run once", "", web(compose("1", composeOneOff, "True")), "shop-web-1", "shop-web-1"},
+		{"Compose's labels without a number", "", web(labelled(composeProject, "shop", composeService, "web")), "web", "web"},
+		{"another's Compose labels", "", web(compose("1"), called("evil")), "evil", "evil"},
+		{"another's number", "", web(compose("1"), called("shop-web-2")), "shop-web-2", "shop-web-2"},
+		{"another's project", "", web(compose("1"), called("shop-web-1x")), "shop-web-1x", "shop-web-1x"},
+		{"forged Compose labels", "", web(labelled(composeProject, "a/b", composeService, "web", composeNumber, "1")), "web", "web"},
 		{"a label", "team", web(compose("1", "team", "a/b_c.d-e")), "a/b_c.d-e", "shop-web"},
 		{"a label that isn't there", "team", web(compose("1")), "shop/web", "shop-web"},
 	}
 	for _, test := range tests {
 		t.Run(test.name, func(t *testing.T) {
-			workload, _, err := test.box.identity(test.label)
+			workload, _, err := test.box.identity(test.label, IdentityCompose)
 			require.NoError(t, err)
 			require.Equal(t, test.workload, workload)
 			require.Equal(t, test.called, test.box.callName())
 		})
 	}
+	workload, _, err := web(compose("1")).identity("", IdentityName)
+	require.NoError(t, err)
+	require.Equal(t, "shop-web-1", workload)
 }
 
 // TestLabels is the table of what labels ask for and what is heard of it.
@@ -299,4 +311,35 @@ func TestSeveral(t *testing.T) {
 		require.Equal(t, "shop-1", all[0].Resource.Name)
 		require.Equal(t, "shop-2", all[1].Resource.Name)
 	})
+}
+
+// TestHostByNetwork lets an address depend on the network's name only where the
+// configuration chose it: whoever starts a container could make a network that
+// is called like a host of his.
+func TestHostByNetwork(t *testing.T) {
+	uri := template.Options{URI: "http://app.{{ .Network }}:80"}
+	for name, test := range map[string]struct {
+		options Options
+		box     *box
+		fails   bool
+	}{
+		"chosen by the container":         {Options{}, web(networks("evil.example.com", "10.0.0.1")), true},
+		"chosen by the configuration":     {Options{Network: "inner"}, web(networks("inner", "10.0.0.1", "z", "10.0.0.2")), false},
+		"chosen by the container's label": {Options{Network: "inner", AllowLabels: allowable()}, web(networks("inner", "10.0.0.1", "z", "10.0.0.2"), labelled("rollcall.network", "z")), true},
+	} {
+		t.Run(name, func(t *testing.T) {
+			test.options.Select = SelectAll
+			require.NoError(t, test.options.Validate())
+			d := &decider{options: &test.options, template: templateOf(t, uri)}
+
+			c := d.decide(test.box)[0]
+
+			if test.fails {
+				require.ErrorContains(t, c.Err, "may not choose it")
+				return
+			}
+			require.NoError(t, c.Err)
+			require.Equal(t, "http://app.inner:80", c.Resource.Spec.(resource.AppSpec).URI)
+		})
+	}
 }

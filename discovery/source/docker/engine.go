@@ -36,13 +36,14 @@ type engine struct {
 func newEngine(e endpoint) *engine { return &engine{endpoint: e, known: map[string]*box{}} }
 
 // read returns the containers that the filters match, in the list's order, or
-// an error: never a part. all asks for stopped ones too.
-func (e *engine) read(ctx context.Context, filter filters.Args, all bool) ([]*box, error) {
+// an error: never a part. all asks for stopped ones too. Those that keep says no
+// to are left out, and not asked for details; nil keeps all.
+func (e *engine) read(ctx context.Context, filter filters.Args, all bool, keep func(types.Summary) bool) ([]*box, error) {
 	e.mu.Lock()
 	defer e.mu.Unlock()
 	ctx, cancel := context.WithTimeout(ctx, maxRead)
 	defer cancel()
-	boxes, err := e.readLocked(ctx, filter, all)
+	boxes, err := e.readLocked(ctx, filter, all, keep)
 	if err != nil {
 		e.drop()
 		return nil, err
@@ -50,13 +51,16 @@ func (e *engine) read(ctx context.Context, filter filters.Args, all bool) ([]*bo
 	return boxes, nil
 }
 
-func (e *engine) readLocked(ctx context.Context, filter filters.Args, all bool) ([]*box, error) {
+func (e *engine) readLocked(ctx context.Context, filter filters.Args, all bool, keep func(types.Summary) bool) ([]*box, error) {
 	if err := e.ensure(ctx); err != nil {
 		return nil, err
 	}
 	found, err := e.list(ctx, filter, all)
 	if err != nil {
 		return nil, err
+	}
+	if keep != nil {
+		found = slices.DeleteFunc(found, func(c types.Summary) bool { return !keep(c) })
 	}
 	joined, err := e.listJoined(ctx, found)
 	if err != nil {
@@ -133,6 +137,7 @@ func (e *engine) listJoined(ctx context.Context, found []types.Summary) ([]types
 // inspect returns the containers by ID. It asks only for those that changed.
 func (e *engine) inspect(ctx context.Context, found []types.Summary) (map[string]*box, error) {
 	fresh := make([]*box, len(found))
+	gone := make([]bool, len(found))
 	group, groupCtx := errgroup.WithContext(ctx)
 	group.SetLimit(maxInspects)
 	for i, summary := range found {
@@ -142,10 +147,14 @@ func (e *engine) inspect(ctx context.Context, found []types.Summary) (map[string
 		}
 		group.Go(func() (err error) {
 			fresh[i], err = e.inspectOne(groupCtx, summary.ID)
+			gone[i] = err == nil && fresh[i] == nil
 			return err
 		})
 	}
 	if err := group.Wait(); err != nil {
+		return nil, err
+	}
+	if err := e.proveGone(ctx, found, gone); err != nil {
 		return nil, err
 	}
 	known := make(map[string]*box, len(found))
@@ -159,6 +168,32 @@ func (e *engine) inspect(ctx context.Context, found []types.Summary) (map[string
 	// for again then.
 	e.known = known
 	return linked(known), nil
+}
+
+// proveGone is an error if a container that was said not to exist is listed
+// all the same. A proxy that says so of what it doesn't let through would turn
+// a full list into an empty one.
+func (e *engine) proveGone(ctx context.Context, found []types.Summary, gone []bool) error {
+	missing := filters.NewArgs()
+	for i, summary := range found {
+		if gone[i] {
+			missing.Add("id", summary.ID)
+		}
+	}
+	if missing.Len() == 0 {
+		return nil
+	}
+	still, err := e.list(ctx, missing, true)
+	if err != nil {
+		return err
+	}
+	for _, summary := range still {
+		if slices.Contains(missing.Get("id"), summary.ID) {
+			return failure.New(failure.Transient, "the Docker Engine %s lists the container %s (%.12s), and says that it doesn't exist when it's asked for details; "+
+				"a proxy in front of it must allow GET of containers/ID/json", e.endpoint.host, ownName(summary.Names), summary.ID)
+		}
+	}
+	return nil
 }
 
 // linked returns copies of the containers that know which one they've joined.
@@ -176,7 +211,7 @@ func linked(known map[string]*box) map[string]*box {
 	return out
 }
 
-// inspectOne returns nil for a container that is gone by now.
+// inspectOne returns nil for a container that is said to be gone by now.
 func (e *engine) inspectOne(ctx context.Context, id string) (*box, error) {
 	ctx, cancel := context.WithTimeout(ctx, e.endpoint.timeout)
 	defer cancel()

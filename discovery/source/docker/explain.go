@@ -18,7 +18,7 @@ func (s *Source) Explain(ctx context.Context, name string) ([]discovery.Candidat
 	// An engine of its own: what Read knows of containers stays as it is.
 	engine := newEngine(s.endpoint)
 	defer engine.close()
-	boxes, err := engine.read(ctx, filters.NewArgs(), true)
+	boxes, err := engine.read(ctx, filters.NewArgs(), true, nil)
 	if err != nil {
 		return nil, err
 	}
@@ -47,19 +47,22 @@ func (s *Source) Explain(ctx context.Context, name string) ([]discovery.Candidat
 // isCalled says if a container is meant by a name.
 func (s *Source) isCalled(b *box, name string) bool {
 	name = strings.TrimPrefix(name, "/")
-	workload, _, err := b.identity(s.options.IdentityLabel)
+	workload, _, err := b.identity(s.options.IdentityLabel, s.options.Identity)
 	base, _, _ := strings.Cut(name, "#")
 	return b.name == name || err == nil && workload == base || len(name) >= 4 && strings.HasPrefix(b.id, name)
 }
 
 func (s *Source) explain(ctx context.Context, engine *engine, b *box, drivers map[string]string) ([]discovery.Candidate, error) {
+	if b.isAgent() {
+		return s.decider.decide(b, found(b)), nil
+	}
 	failed, err := s.failedFilter(ctx, engine, b)
 	if err != nil {
 		return nil, err
 	}
 	if failed != "" {
 		detail := "it doesn't match " + failed
-		workload, _, err := b.identity(s.options.IdentityLabel)
+		workload, _, err := b.identity(s.options.IdentityLabel, s.options.Identity)
 		if err != nil {
 			workload = b.name
 		}
@@ -76,14 +79,16 @@ func (s *Source) explain(ctx context.Context, engine *engine, b *box, drivers ma
 }
 
 // failedFilter returns the first filter that a container doesn't match, or "".
-// Only the Engine can say, since it knows what an image was built from.
+// The Engine itself says it where a reading has it filter.
 func (s *Source) failedFilter(ctx context.Context, engine *engine, b *box) (string, error) {
 	f := s.options.Filters
+	if !f.ofImage(b.image, b.imageID) {
+		return Filters{Ancestor: f.Ancestor}.String(), nil
+	}
 	for _, one := range []struct {
 		only  Filters
 		given bool
 	}{
-		{Filters{Ancestor: f.Ancestor}, len(f.Ancestor) > 0},
 		{Filters{Label: f.Label}, len(f.Label) > 0},
 		{Filters{Name: f.Name}, len(f.Name) > 0},
 		{Filters{Network: f.Network}, len(f.Network) > 0},

@@ -18,7 +18,7 @@ func TestExplain(t *testing.T) {
 	}
 	s := f.source(t, options)
 	got := ""
-	for _, name := range []string{"rollcall-src-many", "shop/web/2", f.id("exited")[:12], "/rollcall-src-health", "rollcall-src-many#1"} {
+	for _, name := range []string{"rollcall-src-many", "rollcall-src-two", f.id("exited")[:12], "/rollcall-src-health", "rollcall-src-many#1"} {
 		f.change(func() { clear(f.inspected) })
 		candidates, err := s.Explain(t.Context(), name)
 		require.NoError(t, err)

@@ -3,6 +3,7 @@ package docker
 import (
 	"encoding/json"
 	"log/slog"
+	"maps"
 	"net"
 	"net/http"
 	"os"
@@ -36,9 +37,12 @@ type FakeEngine struct {
 	version    string
 	containers []object          // as the list has them, stopped ones too
 	details    map[string]object // by ID
-	inspected  map[string]string // the detail that was told, by ID
-	calls      []string
-	streams    []chan string
+	// images is what the Engine's image store says that names mean: names to
+	// IDs. Pulling and building anew moves them.
+	images    map[string]string
+	inspected map[string]string // the detail that was told, by ID
+	calls     []string
+	streams   []chan string
 	// lenient allows inspections that nothing asked for, where an abandoned one
 	// may still be under way.
 	lenient bool
@@ -48,8 +52,11 @@ type FakeEngine struct {
 
 func newFakeEngine(t *testing.T) *FakeEngine {
 	t.Helper()
-	f := &FakeEngine{t: t, socket: filepath.Join(t.TempDir(), "docker.sock"), version: "1.41", details: map[string]object{}, inspected: map[string]string{}}
+	f := &FakeEngine{t: t, socket: filepath.Join(t.TempDir(), "docker.sock"), version: "1.41", details: map[string]object{}, inspected: map[string]string{}, images: map[string]string{}}
 	readJSON(t, "all.json", &f.containers)
+	for _, c := range f.containers {
+		f.images[c["Image"].(string)] = c["ImageID"].(string)
+	}
 	files, err := filepath.Glob("testdata/engine/container-*.json")
 	require.NoError(t, err)
 	for _, file := range files {
@@ -180,16 +187,29 @@ func (f *FakeEngine) serveList(w http.ResponseWriter, r *http.Request) {
 	out := []object{}
 	for _, c := range f.containers {
 		stopped := !slices.Contains([]any{"running", "paused", "restarting"}, c["State"])
-		if stopped && r.URL.Query().Get("all") != "1" || !matchesFakeFilters(c, filters) {
+		if stopped && r.URL.Query().Get("all") != "1" || !f.matches(c, filters) {
 			continue
 		}
-		out = append(out, c)
+		out = append(out, f.listed(c))
 	}
 	_ = json.NewEncoder(w).Encode(out)
 }
 
-// matchesFakeFilters knows as much of the Engine's filters as the tests need.
-func matchesFakeFilters(c object, filters map[string]map[string]bool) bool {
+// listed is a container as the list has it: with the image's ID where the words
+// that it was started with mean another one by now, or nothing.
+func (f *FakeEngine) listed(c object) object {
+	if f.images[c["Image"].(string)] == c["ImageID"] {
+		return c
+	}
+	out := maps.Clone(c)
+	out["Image"] = c["ImageID"]
+	return out
+}
+
+// matches knows as much of the Engine's filters as the tests need. As in the
+// Engine, ancestor is what the name means now; a name that means nothing
+// matches nothing, without an error.
+func (f *FakeEngine) matches(c object, filters map[string]map[string]bool) bool {
 	for key, values := range filters {
 		match := false
 		for value := range values {
@@ -197,7 +217,10 @@ func matchesFakeFilters(c object, filters map[string]map[string]bool) bool {
 			case "id":
 				match = match || strings.HasPrefix(c["Id"].(string), value)
 			case "ancestor":
-				match = match || c["Image"] == value
+				match = match || f.images[value] != "" && f.images[value] == c["ImageID"]
+			case "network":
+				_, in := c["NetworkSettings"].(object)["Networks"].(object)[value]
+				match = match || in
 			case "name":
 				match = match || strings.Contains(c["Names"].([]any)[0].(string), value)
 			}

@@ -251,10 +251,12 @@ func validWord(text string) bool {
 	return text != "" && len(text) <= resource.MaxName
 }
 
+var plainPath = regexp.MustCompile(`^/[a-zA-Z0-9/._~-]*$`)
+
 // cleanPath returns a path without dots and double slashes. What has a meaning
 // in a URI (? # % @ :) isn't possible.
 func cleanPath(text string) (string, bool) {
-	if len(text) > maxPath || !regexp.MustCompile(`^/[a-zA-Z0-9/._~-]*$`).MatchString(text) {
+	if len(text) > maxPath || !plainPath.MatchString(text) {
 		return "", false
 	}
 	cleaned := path.Clean(text)

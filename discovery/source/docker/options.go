@@ -50,6 +50,18 @@ const (
 	AddressPublished Address = "published"
 )
 
+// Identity says what a container is known by.
+type Identity string
+
+// The values of Identity.
+const (
+	// IdentityCompose is Compose's project and service, for containers that
+	// have the name that Compose gives; the name of others.
+	IdentityCompose Identity = "compose"
+	// IdentityName is the container's name.
+	IdentityName Identity = "name"
+)
+
 // Policy says what to do with a container in some state.
 type Policy string
 
@@ -100,9 +112,13 @@ type Options struct {
 	// passed yet: register (default) or withhold, which waits and leaves what
 	// is registered alone.
 	Starting Policy `yaml:"starting,omitempty"`
+	// Identity is compose (default: Compose's project and service, for
+	// containers that have the name that Compose gives, and the name of others)
+	// or name (the container's name, always).
+	Identity Identity `yaml:"identity,omitempty"`
 	// IdentityLabel is the key of a container label whose value is the
-	// workload's identity. Default: Compose's project and service, else the
-	// container's name.
+	// workload's identity, before all else. Whoever starts a container chooses
+	// that value, and with it whose registration the container takes over.
 	IdentityLabel string `yaml:"identity_label,omitempty"`
 	// AllowLabels are the rollcall.* labels that a container may set for
 	// itself: name, port, path, scheme, public-addr, network, keep, labels (all
@@ -126,7 +142,9 @@ type TLSOptions struct {
 // Filters limit which containers are looked at. Values of one filter are
 // alternatives (but all of Label must match); filters add up.
 type Filters struct {
-	// Ancestor is an image, or one that it was built from: rabbitmq:3-management.
+	// Ancestor is an image as containers were started from it,
+	// rabbitmq:3-management (without a tag: latest), or an image's ID. What the
+	// name means by now doesn't matter, and neither do images built on it.
 	Ancestor []string `yaml:"ancestor,omitempty"`
 	// Label is KEY or KEY=VALUE; all must match.
 	Label []string `yaml:"label,omitempty"`
@@ -162,6 +180,9 @@ func (o *Options) setDefaults() {
 	if o.Starting == "" {
 		o.Starting = PolicyRegister
 	}
+	if o.Identity == "" {
+		o.Identity = IdentityCompose
+	}
 	if o.AllowLabels == nil {
 		o.AllowLabels = []string{labelName, labelPort}
 	}
@@ -180,6 +201,7 @@ func (o *Options) Validate() error {
 		oneOf("address", o.Address, AddressContainer, AddressPublished),
 		oneOf("unhealthy", o.Unhealthy, PolicyRegister, PolicyWithhold),
 		oneOf("starting", o.Starting, PolicyRegister, PolicyWithhold),
+		oneOf("identity", o.Identity, IdentityCompose, IdentityName),
 		oneOf("scheme", o.Scheme, resource.Schemes()...),
 		o.checkAllowLabels(),
 	}
@@ -282,7 +304,7 @@ func (f Filters) check() error {
 		}
 	}
 	anything := func(string) error { return nil }
-	check("ancestor", f.Ancestor, anything)
+	check("ancestor", f.Ancestor, checkImage)
 	check("label", f.Label, func(text string) error {
 		if strings.HasPrefix(text, "=") {
 			return errors.New("write KEY or KEY=VALUE")
@@ -337,7 +359,9 @@ func ipv4OrName(text string) bool {
 	return resource.ValidHost(text) && (err != nil || address.Is4())
 }
 
+var networkName = regexp.MustCompile(`^[a-zA-Z0-9][a-zA-Z0-9_.-]*$`)
+
 // validNetwork wants what Docker takes for a network's name.
 func validNetwork(name string) bool {
-	return len(name) <= 128 && regexp.MustCompile(`^[a-zA-Z0-9][a-zA-Z0-9_.-]*$`).MatchString(name)
+	return len(name) <= 128 && networkName.MatchString(name)
 }

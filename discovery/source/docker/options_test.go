@@ -24,7 +24,7 @@ func TestDefaults(t *testing.T) {
 	var o Options
 	require.NoError(t, o.Validate())
 	require.Equal(t, Options{
-		Select: SelectLabelled, Scheme: "http", Address: AddressContainer, Unhealthy: PolicyRegister, Starting: PolicyRegister,
+		Select: SelectLabelled, Scheme: "http", Address: AddressContainer, Unhealthy: PolicyRegister, Starting: PolicyRegister, Identity: IdentityCompose,
 		AllowLabels: []string{"name", "port"}, Timeout: DefaultTimeout,
 	}, o)
 
@@ -54,6 +54,7 @@ func TestValidate(t *testing.T) {
 		"address":            {Options{Address: "host"}, "address", "use container or published"},
 		"unhealthy":          {Options{Unhealthy: "drop"}, "unhealthy", "use register or withhold"},
 		"starting":           {Options{Starting: "drop"}, "starting", "use register or withhold"},
+		"identity kind":      {Options{Identity: "label"}, "identity", "use compose or name"},
 		"scheme":             {Options{Scheme: "ftp"}, "scheme", "http or https or tcp"},
 		"port":               {Options{Port: 70000}, "port", "1 to 65535"},
 		"advertised port":    {Options{AdvertiseAddress: "a:1"}, "advertise_address", "without a port"},
@@ -62,6 +63,7 @@ func TestValidate(t *testing.T) {
 		"timeout":            {Options{Timeout: time.Millisecond}, "timeout", "from 1s to 10m"},
 		"identity":           {Options{IdentityLabel: "rollcall.name"}, "identity_label", "a label of your own"},
 		"empty filter":       {Options{Filters: Filters{Ancestor: []string{"a", ""}}}, "filters.ancestor[1]", "match nothing"},
+		"no image":           {Options{Filters: Filters{Ancestor: []string{"RabbitMQ:3"}}}, "filters.ancestor[0]", "rabbitmq:3-management, or its ID"},
 		"no expression":      {Options{Filters: Filters{Name: []string{"("}}}, "filters.name[0]", "missing closing"},
 		"no key":             {Options{Filters: Filters{Label: []string{"=x"}}}, "filters.label[0]", "KEY or KEY=VALUE"},
 		"a control":          {Options{Filters: Filters{Network: []string{"a\n"}}}, "filters.network[0]", "control"},

@@ -152,13 +152,46 @@ func TestReadVanished(t *testing.T) {
 	f := newFakeEngine(t)
 	f.only("plain", "health")
 	id := f.id("health")
-	f.change(func() { delete(f.details, id) })
+	f.change(func() {
+		f.intercept = func(w http.ResponseWriter, r *http.Request) bool {
+			if !strings.Contains(r.URL.Path, id) {
+				return false
+			}
+			f.only("plain")
+			http.Error(w, `{"message":"No such container"}`, http.StatusNotFound)
+			return true
+		}
+	})
 
 	candidates, err := f.source(t, everything()).Read(t.Context())
 
 	require.NoError(t, err)
 	require.Len(t, candidates, 1)
 	require.Equal(t, "rollcall-src-plain", candidates[0].Workload)
+}
+
+// TestReadNotFound has a proxy that says of the details, which it doesn't let
+// through, that they don't exist: an error, and not an empty Engine.
+func TestReadNotFound(t *testing.T) {
+	for _, hidden := range []string{"/health", "/", "/plain"} {
+		f := newFakeEngine(t)
+		f.only("plain", "health")
+		f.change(func() {
+			f.intercept = func(w http.ResponseWriter, r *http.Request) bool {
+				if strings.Count(r.URL.Path, "/") != 4 || hidden != "/" && !strings.Contains(r.URL.Path, f.id(hidden[1:])) {
+					return false
+				}
+				http.Error(w, `{"message":"page not found"}`, http.StatusNotFound)
+				return true
+			}
+		})
+
+		candidates, err := f.source(t, everything()).Read(t.Context())
+
+		require.Equal(t, failure.Transient, failure.KindOf(err), "%v", err)
+		require.ErrorContains(t, err, "says that it doesn't exist")
+		require.Nil(t, candidates)
+	}
 }
 
 // TestReadInTheMiddle inspects a container while it restarts: what is seen then
@@ -349,5 +382,41 @@ func TestRivals(t *testing.T) {
 		require.Equal(t, "a", c.Workload)
 		require.Equal(t, failure.Conflict, failure.KindOf(c.Err))
 		require.ErrorContains(t, c.Err, "2 running containers have the identity a")
+	}
+}
+
+// TestForgedComposeLabels has a container bear the Compose labels of another:
+// it neither takes the other's identity nor makes it disputed, whether or not
+// the other runs just then, and the labels that a container may set for itself
+// are none.
+func TestForgedComposeLabels(t *testing.T) {
+	for _, running := range [][]string{{"plain", "two"}, {"plain"}} {
+		f := newFakeEngine(t)
+		f.only(running...)
+		f.change(func() {
+			labels := object{composeProject: "shop", composeService: "web", composeNumber: "2"}
+			two := f.id("two")
+			f.details[two]["Name"] = "/shop-web-2"
+			for _, c := range f.containers {
+				if c["Id"] == two {
+					c["Names"] = []any{"/shop-web-2"}
+				}
+			}
+			f.details[f.id("plain")]["Config"].(object)["Labels"] = labels
+		})
+		s := f.source(t, Options{Select: SelectAll, Port: 80, AllowLabels: []string{}})
+
+		candidates, err := s.Read(t.Context())
+
+		require.NoError(t, err)
+		require.Len(t, candidates, len(running))
+		forger := candidateOf(t, candidates, "rollcall-src-plain")
+		require.NoError(t, forger.Err)
+		require.Equal(t, "rollcall-src-plain", forger.Resource.Name)
+		if len(running) == 2 {
+			victim := candidateOf(t, candidates, "shop/web/2")
+			require.NoError(t, victim.Err)
+			require.Equal(t, "shop-web-2", victim.Resource.Name)
+		}
 	}
 }

@@ -7,9 +7,11 @@ import (
 	"slices"
 	"strings"
 
+	types "github.com/docker/docker/api/types/container"
 	"github.com/docker/docker/api/types/filters"
 
 	"rollcall/discovery"
+	"rollcall/discovery/resource"
 	"rollcall/discovery/template"
 )
 
@@ -57,13 +59,13 @@ func New(options Options, deps Deps) (*Source, error) {
 // Read returns what the containers that run ask for. Those that aren't to be
 // registered aren't among them; Explain tells of them.
 func (s *Source) Read(ctx context.Context) ([]discovery.Candidate, error) {
-	boxes, err := s.engine.read(ctx, s.options.Filters.args(), false)
+	boxes, err := s.engine.read(ctx, s.options.Filters.args(), false, s.candidate)
 	if err != nil {
 		return nil, err
 	}
 	var candidates []discovery.Candidate
 	for _, b := range boxes {
-		if !s.options.Filters.inProject(b) {
+		if !s.options.Filters.inProject(b) || !s.options.Filters.ofImage(b.image, b.imageID) {
 			continue
 		}
 		for _, c := range s.decider.decide(b, found(b), s.filtered()) {
@@ -75,6 +77,12 @@ func (s *Source) Read(ctx context.Context) ([]discovery.Candidate, error) {
 	slices.SortStableFunc(candidates, func(a, b discovery.Candidate) int { return strings.Compare(a.Workload, b.Workload) })
 	disputed(candidates)
 	return candidates, nil
+}
+
+// candidate says if an entry of the list is worth asking for its details.
+func (s *Source) candidate(c types.Summary) bool {
+	_, isAgent := c.Labels[resource.LabelAgent]
+	return !isAgent && s.options.Filters.mayBeOf(c)
 }
 
 // disputed turns candidates of one identity into errors: whichever was taken,
@@ -114,10 +122,10 @@ func (s *Source) filtered() discovery.Rule {
 // Close ends idle connections. The source can be used again.
 func (s *Source) Close() { s.engine.close() }
 
-// args are the filters that the Engine applies.
+// args are the filters that the Engine applies. See ofImage for Ancestor.
 func (f Filters) args() filters.Args {
 	args := filters.NewArgs()
-	for key, values := range map[string][]string{"ancestor": f.Ancestor, "label": f.Label, "name": f.Name, "network": f.Network} {
+	for key, values := range map[string][]string{"label": f.Label, "name": f.Name, "network": f.Network} {
 		for _, value := range values {
 			args.Add(key, value)
 		}
@@ -125,7 +133,7 @@ func (f Filters) args() filters.Args {
 	return args
 }
 
-// inProject applies the filter that the Engine hasn't: it would want a
+// inProject applies a filter that the Engine hasn't: it would want a
 // container to be in all the projects.
 func (f Filters) inProject(b *box) bool {
 	return len(f.ComposeProject) == 0 || slices.Contains(f.ComposeProject, b.labels[composeProject])

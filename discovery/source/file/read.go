@@ -91,6 +91,9 @@ func (s *Source) look() (stamps, error) {
 	if err != nil {
 		return nil, unreadable(s.path, err)
 	}
+	if err := guarded(s.path, info); err != nil {
+		return nil, err
+	}
 	if !info.IsDir() {
 		one, err := stampOf(s.path, info)
 		return stamps{s.path: one}, err
@@ -123,6 +126,22 @@ func (s *Source) look() (stamps, error) {
 		return nil, failure.New(failure.Configuration, "the directory %s holds more than %d files", s.path, maxFiles)
 	}
 	return all, nil
+}
+
+// guarded is an error for a directory in which everybody may put files, be it
+// the source itself or the one that a single file is in.
+func guarded(path string, info fs.FileInfo) error {
+	if !info.IsDir() {
+		path = filepath.Dir(path)
+		var err error
+		if info, err = os.Stat(path); err != nil {
+			return unreadable(path, err)
+		}
+	}
+	if info.Mode().Perm()&0o002 != 0 {
+		return failure.New(failure.Configuration, "everybody may write to the directory %s, and could have anything registered; use another, or chmod o-w it", path)
+	}
+	return nil
 }
 
 // wanted says if a file's name in a directory is one of ours. Editors and

@@ -14,7 +14,7 @@
 //	    keep: true                # outlives its entry here
 //	  - kind: kube_cluster
 //	    name: prod
-//	    kubeconfig: prod.yaml     # relative to this file, or kubeconfig_inline
+//	    kubeconfig: prod.yaml     # in this file's directory, or kubeconfig_inline
 //
 // The keys of an entry are those of a discovery service's `resource:`
 // (template.Options), without templates, and `workload` and `keep`. A directory
@@ -54,6 +54,9 @@ const Type = "file"
 type Options struct {
 	// Path is the absolute path of a file, or of a directory of them.
 	Path string `yaml:"path"`
+	// AllowDynamicLabels lets entries have dynamic_labels: commands that run on
+	// Teleport's agents. Whoever writes the files chooses them then.
+	AllowDynamicLabels bool `yaml:"allow_dynamic_labels,omitempty"`
 }
 
 // Validate returns a failure.FieldError for each field that can't work, joined.
@@ -99,10 +102,11 @@ const settle = 300 * time.Millisecond
 
 // Source is the resources in files. It's safe for concurrent use.
 type Source struct {
-	path   string
-	decode Decode
-	log    *slog.Logger
-	settle time.Duration
+	path    string
+	dynamic bool // whether entries may have dynamic labels
+	decode  Decode
+	log     *slog.Logger
+	settle  time.Duration
 
 	mu sync.Mutex // protects the following, and serialises readings
 	// last are the files as they were read, and what stood in them.
@@ -118,7 +122,7 @@ func New(options Options, deps Deps) (*Source, error) {
 	if err := options.Validate(); err != nil {
 		return nil, err
 	}
-	return &Source{path: filepath.Clean(options.Path), decode: deps.Decode, log: deps.Log, settle: settle}, nil
+	return &Source{path: filepath.Clean(options.Path), dynamic: options.AllowDynamicLabels, decode: deps.Decode, log: deps.Log, settle: settle}, nil
 }
 
 // entry is one entry and where it stands.
@@ -145,7 +149,7 @@ func (s *Source) read(ctx context.Context) ([]entry, []discovery.Candidate, erro
 	}
 	candidates := make([]discovery.Candidate, len(s.entries))
 	for i := range s.entries {
-		candidates[i] = s.entries[i].candidate()
+		candidates[i] = s.entries[i].candidate(s.dynamic)
 	}
 	tellRivals(s.entries, candidates)
 	return s.entries, candidates, nil
@@ -175,10 +179,13 @@ func (s *Source) Explain(ctx context.Context, name string) ([]discovery.Candidat
 func (s *Source) Close() {}
 
 // candidate makes the resource of an entry.
-func (e *entry) candidate() discovery.Candidate {
+func (e *entry) candidate(dynamic bool) discovery.Candidate {
 	c := discovery.Candidate{Workload: e.workload(), Keep: e.Keep}
 	c.Rules = []discovery.Rule{{Name: "found", Passed: true, Detail: "the entry at " + e.at}}
 	r, err := e.Literal(e.dir)
+	if !dynamic && len(e.DynamicLabels) > 0 {
+		err = failure.Field("dynamic_labels", "are commands that run on Teleport's agents; set `allow_dynamic_labels` on the source if whoever writes the file may choose them")
+	}
 	if err != nil {
 		c.Err = failure.Wrap(failure.Configuration, err, "%s", e.explain(err))
 		c.Rules = append(c.Rules, discovery.Rule{Name: "entry", Detail: c.Err.Error()})
@@ -215,13 +222,15 @@ func (e *entry) explain(err error) string {
 	return strings.Join(lines, "; ")
 }
 
+var plainWorkload = regexp.MustCompile(`^[a-zA-Z0-9][a-zA-Z0-9_./#-]{0,199}$`)
+
 // check wants an entry whose identity can be told. Without one nobody could say
 // what it has registered, which would then be taken for gone.
 func (e *entry) check() error {
 	switch {
 	case e.Name == "" && e.Workload == "":
 		return failure.New(failure.Configuration, "%s: the entry has no name", e.at)
-	case e.Workload != "" && !regexp.MustCompile(`^[a-zA-Z0-9][a-zA-Z0-9_./#-]{0,199}$`).MatchString(e.Workload):
+	case e.Workload != "" && !plainWorkload.MatchString(e.Workload):
 		return failure.New(failure.Configuration, "%s: workload is %q, and must be at most 200 letters, digits, and . _ / # -", e.place("workload"), resource.Short(e.Workload))
 	case len(e.Name) > 200:
 		return failure.New(failure.Configuration, "%s: the entry's name is longer than 200 bytes", e.at)

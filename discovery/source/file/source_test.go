@@ -25,7 +25,12 @@ const grafana = "resources:\n  - name: grafana\n    uri: http://127.0.0.1:3000\n
 
 func sourceOf(t *testing.T, path string) *file.Source {
 	t.Helper()
-	s, err := file.New(file.Options{Path: path}, file.Deps{Decode: config.DecodeInventory, Log: slog.New(slog.DiscardHandler)})
+	return sourceWith(t, file.Options{Path: path})
+}
+
+func sourceWith(t *testing.T, options file.Options) *file.Source {
+	t.Helper()
+	s, err := file.New(options, file.Deps{Decode: config.DecodeInventory, Log: slog.New(slog.DiscardHandler)})
 	require.NoError(t, err)
 	s.Settle(5 * time.Millisecond)
 	return s
@@ -84,7 +89,7 @@ resources:
 		"kube/prod":    "clusters: []",
 	})
 
-	candidates, err := sourceOf(t, dir).Read(t.Context())
+	candidates, err := sourceWith(t, file.Options{Path: dir, AllowDynamicLabels: true}).Read(t.Context())
 
 	require.NoError(t, err)
 	var names []string
@@ -156,6 +161,12 @@ func bomb() string {
 func TestUnreadable(t *testing.T) {
 	dir := put(t, map[string]string{"open.yaml": grafana, "empty/x": "", "dir.yaml/x": ""})
 	require.NoError(t, os.Chmod(filepath.Join(dir, "open.yaml"), 0o666)) //nolint:gosec // That's the test.
+	shared := put(t, map[string]string{"f.yaml": grafana})
+	require.NoError(t, os.Chmod(shared, 0o777)) //nolint:gosec // That's the test.
+	for _, path := range []string{shared, filepath.Join(shared, "f.yaml")} {
+		_, err := sourceOf(t, path).Read(t.Context())
+		require.ErrorContains(t, err, "everybody may write to the directory "+shared)
+	}
 	for path, says := range map[string]string{
 		"none.yaml": "doesn't exist",
 		"open.yaml": "everybody may write",
@@ -310,3 +321,45 @@ func requireCount(t *testing.T, s *file.Source, want int) {
 }
 
 var _ discovery.Source = (*file.Source)(nil)
+
+// TestTrust is what whoever writes an inventory can't have: files from
+// elsewhere, keys, commands on Teleport's agents.
+func TestTrust(t *testing.T) {
+	certificate := "-----BEGIN CERTIFICATE-----\nAAAA\n-----END CERTIFICATE-----\n"
+	key := "-----BEGIN PRIVATE KEY-----\nAAAA\n-----END PRIVATE KEY-----\n"
+	elsewhere := put(t, map[string]string{"ca.pem": certificate, "kube": "clusters: []"})
+	dir := put(t, map[string]string{"ca.pem": "# ours\n" + certificate, "bundle.pem": certificate + key, "text.pem": "-----BEGIN CERTIFICATE-----"})
+	require.NoError(t, os.Symlink(filepath.Join(elsewhere, "ca.pem"), filepath.Join(dir, "out.pem")))
+	require.NoError(t, os.Symlink("ca.pem", filepath.Join(dir, "in.pem")))
+	db := func(key, value string) string {
+		return "{kind: db, name: a, protocol: mysql, uri: 'h:1', " + key + ": " + value + "}"
+	}
+	for name, test := range map[string]struct{ entry, says string }{
+		"its own":                  {db("ca_cert_file", "ca.pem"), ""},
+		"its own, by its path":     {db("ca_cert_file", filepath.Join(dir, "ca.pem")), ""},
+		"its own, by a link":       {db("ca_cert_file", "in.pem"), ""},
+		"another's, by its path":   {db("ca_cert_file", filepath.Join(elsewhere, "ca.pem")), "must be in the entry's own directory"},
+		"another's, by the parent": {db("ca_cert_file", "../"+filepath.Base(elsewhere)+"/ca.pem"), "must be in the entry's own directory"},
+		"another's, by a link":     {db("ca_cert_file", "out.pem"), "can't be read"},
+		"a bundle with a key":      {db("ca_cert_file", "bundle.pem"), "holds a PRIVATE KEY beside certificates"},
+		"no certificate":           {db("ca_cert_file", "text.pem"), "holds no certificate in PEM"},
+		"a key in the entry":       {db("ca_cert", `"-----BEGIN CERTIFICATE-----\n-----BEGIN EC PRIVATE KEY-----"`), "holds a private key"},
+		"another's kubeconfig":     {"{kind: kube_cluster, name: a, kubeconfig: " + filepath.Join(elsewhere, "kube") + "}", "must be in the entry's own directory"},
+		"a command":                {"{name: a, uri: 'http://h', dynamic_labels: {x: {period: 1m, command: [id]}}}", "set `allow_dynamic_labels`"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			write(t, filepath.Join(dir, "f.yaml"), "resources:\n  - "+test.entry+"\n")
+
+			candidates, err := sourceOf(t, filepath.Join(dir, "f.yaml")).Read(t.Context())
+
+			require.NoError(t, err)
+			require.Len(t, candidates, 1)
+			if test.says != "" {
+				require.ErrorContains(t, candidates[0].Err, test.says)
+				return
+			}
+			require.NoError(t, candidates[0].Err)
+			require.Equal(t, certificate, candidates[0].Resource.Spec.(resource.DatabaseSpec).CACert, "the certificate, and nothing else of the file")
+		})
+	}
+}
