@@ -125,7 +125,7 @@ Aims
 idle memory                                                    <= 35 MiB           30.00   met
 stripped binary                                                <= 40 MB            40.00   met
 container start to listed, median                              <= 300 ms           200.00  met
-container start to listed, quicker than the example's polling  >= 5 times          12.50    met
+container start to listed, quicker than the example's polling  >= 5 times          12.50   met
 idle with 1000 registered applications                         <= 0.2 % of a core  0.10    met
 `, trimLines(b.String()))
 }

@@ -3,6 +3,7 @@ package main
 import (
 	"errors"
 	"fmt"
+	"os"
 	"os/exec"
 	"path/filepath"
 	"regexp"
@@ -107,13 +108,12 @@ const (
 )
 
 func (d *discoveryStage) comparison() comparison {
-	root := filepath.Dir(filepath.Dir(d.suite.Bin.Rollcall))
 	args := []string{"test", "-run", "^$", "-bench", "^" + comparisonBenchmark + "$", "-benchmem", "./discovery/plan"}
 	if d.opts.quick {
 		args = append(args, "-benchtime", "1x")
 	}
 	cmd := exec.CommandContext(d.t.Context(), "go", args...)
-	cmd.Dir = root
+	cmd.Dir = d.moduleRoot()
 	out, err := cmd.CombinedOutput()
 	if err != nil {
 		d.t.Fatalf("go test -bench: %v\n%s", err, out)
@@ -129,6 +129,21 @@ func (d *discoveryStage) comparison() comparison {
 	c := comparison{Resources: comparisonResources, Millis: number(1) / 1e6, KiB: number(2) / 1024, Allocs: int(number(3))}
 	d.say("a comparison of %d resources, nothing to do: %.1f ms, %.0f KiB, %d allocations", c.Resources, c.Millis, c.KiB, c.Allocs)
 	return c
+}
+
+// moduleRoot is where the agent's own module is.
+func (d *discoveryStage) moduleRoot() string {
+	dir, err := os.Getwd()
+	if err != nil {
+		d.t.Fatalf("the module: %v", err)
+	}
+	for ; dir != filepath.Dir(dir); dir = filepath.Dir(dir) {
+		if _, err := os.Stat(filepath.Join(dir, "discovery", "plan")); err == nil {
+			return dir
+		}
+	}
+	d.t.Fatalf("the agent's module isn't above the working directory: run inside the repository")
+	return ""
 }
 
 // idle measures an agent that has nothing to do: many registered applications of

@@ -103,9 +103,10 @@ func (s *story) employRegistrar() {
 func (s *story) startDiscovery() *harness.Process {
 	s.tell.typed("rollcall start -c discovery.yaml &")
 	agent := s.rollcall("start", "-c", "discovery.yaml")
+	// Asked earlier, the command would take the storage that the agent needs.
+	agent.WaitForLog(s.t, patience, "The bot joined the cluster.")
 	agent.WaitFor(s.t, patience, "the service", func() error {
-		p := s.rollcall("discovery", "plan", "-c", "discovery.yaml")
-		if r := p.Wait(s.t); r.ExitCode != 0 || !strings.Contains(agent.Stderr.String(), "The bot joined the cluster.") {
+		if r := s.rollcall("discovery", "plan", "-c", "discovery.yaml").Wait(s.t); r.ExitCode != 0 {
 			return fmt.Errorf("exit code %d", r.ExitCode)
 		}
 		return nil
