@@ -63,7 +63,7 @@ func (r *Reconciler) Apply(ctx context.Context) (plan.Plan, Result, error) {
 	began := time.Now()
 	err := r.opts.Lease.Hold(ctx, func(ctx context.Context, until func() time.Time) error {
 		r.begin(ctx, until)
-		deadline := time.Now().Add(max(0, r.opts.Guard.AbsentFor) + time.Duration(r.opts.Guard.AbsentReads)*time.Second + patience)
+		deadline := r.waitsTill(ctx)
 		for {
 			r.pulse.Work("reconciling", r.opts.StuckAfter)
 			made, result, err := r.reconcile(ctx, until, look{full: true})
@@ -90,6 +90,16 @@ func (r *Reconciler) Apply(ctx context.Context) (plan.Plan, Result, error) {
 	}
 	r.report(diagnostics.Report{Err: err, Took: time.Since(began), Detail: detail(p, last)})
 	return p, sum, trace.Wrap(err)
+}
+
+// waitsTill is how long a single run waits for what is to be deleted: as long as
+// the absent gate takes, if the caller has that much time.
+func (r *Reconciler) waitsTill(ctx context.Context) time.Time {
+	deadline := time.Now().Add(max(0, r.opts.Guard.AbsentFor) + time.Duration(r.opts.Guard.AbsentReads)*time.Second + patience)
+	if end, ok := ctx.Deadline(); ok && end.Before(deadline.Add(patience)) {
+		return end.Add(-patience)
+	}
+	return deadline
 }
 
 // waits says whether time alone will allow a deletion soon.
@@ -215,22 +225,37 @@ func (r *Reconciler) adopt(ctx context.Context, action *plan.Action) error {
 }
 
 // Purge deletes everything that carries our owner's mark, of every source; what
-// is marked as one to keep stays. Without write it only tells what would go.
+// is marked as one to keep stays. Without write it only tells what would go, and
+// needs no lease. An error, or Skipped in the result, says that not all is gone.
 func (r *Reconciler) Purge(ctx context.Context, write bool) (plan.Plan, Result, error) {
 	var p plan.Plan
-	var result Result
-	err := r.opts.Lease.Hold(ctx, func(ctx context.Context, until func() time.Time) error {
-		if err := r.list(ctx); err != nil {
-			return trace.Wrap(err)
-		}
+	var sum Result
+	look := func(ctx context.Context) error {
+		err := r.list(ctx)
 		p = plan.Purge(r.input(time.Now()))
-		if !write {
-			return nil
+		return trace.Wrap(err)
+	}
+	if !write {
+		err := look(ctx)
+		return p, sum, trace.Wrap(err)
+	}
+	finished := false
+	err := r.opts.Lease.Hold(ctx, func(ctx context.Context, until func() time.Time) error {
+		if err := look(ctx); err != nil {
+			return trace.Wrap(err)
 		}
 		a := r.applying(until)
 		a.purge = true
-		result = a.apply(ctx, p)
+		result := a.apply(ctx, p)
+		sum = sum.add(result)
+		finished = result.Skipped == 0
+		if result.Fatal != nil {
+			return trace.Wrap(result.Fatal)
+		}
 		return trace.Wrap(problem(p, result))
 	})
-	return p, result, trace.Wrap(err)
+	if ctx.Err() != nil && !finished {
+		err = failure.Wrap(failure.Transient, context.Cause(ctx), "the time was over before everything was deleted (%d are): no other agent of this owner may hold the lease meanwhile; ask again", sum.Deleted)
+	}
+	return p, sum, trace.Wrap(err)
 }

@@ -147,6 +147,77 @@ func TestAdoptAndPurge(t *testing.T) {
 	})
 }
 
+// elsewhere is a lease that another holds for ever.
+type elsewhere struct{}
+
+func (elsewhere) Hold(ctx context.Context, _ func(context.Context, func() time.Time) error) error {
+	<-ctx.Done()
+	return nil
+}
+
+// TestPurgeNeverSaysTooMuch has a purge that can't do all that was asked for.
+func TestPurgeNeverSaysTooMuch(t *testing.T) {
+	t.Run("another holds the lease", func(t *testing.T) {
+		synctest.Test(t, func(t *testing.T) {
+			teleport := NewFakeTeleport(ours("a"))
+			r := newRig(t, NewFakeSource(), teleport, func(o *Options) { o.Lease = elsewhere{} })
+			ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
+			defer cancel()
+			p, _, err := r.Purge(ctx, false)
+			require.NoError(t, err, "who only looks needs no lease")
+			require.Equal(t, 1, p.Count(plan.OpDelete))
+			_, _, err = r.Purge(ctx, true)
+			require.ErrorContains(t, err, "0 are")
+			require.Equal(t, failure.Transient, failure.KindOf(err))
+			require.Equal(t, []string{"a"}, teleport.Names())
+		})
+	})
+	t.Run("the time is over in the middle", func(t *testing.T) {
+		synctest.Test(t, func(t *testing.T) {
+			teleport := NewFakeTeleport(ours("a"), ours("b"), ours("c"))
+			teleport.delay = time.Second
+			r := newRig(t, NewFakeSource(), teleport, func(o *Options) { o.Concurrency = 1 })
+			ctx, cancel := context.WithTimeout(t.Context(), 1500*time.Millisecond)
+			defer cancel()
+			_, result, err := r.Purge(ctx, true)
+			require.Error(t, err)
+			require.NotZero(t, result.Deleted)
+			require.NotEmpty(t, teleport.Names())
+		})
+	})
+	t.Run("one is changed meanwhile", func(t *testing.T) {
+		synctest.Test(t, func(t *testing.T) {
+			teleport := NewFakeTeleport(ours("a"), ours("b"))
+			teleport.fault = func(op, name string) error {
+				if op == "get" && name == "a" {
+					teleport.things["a"] = theirs("a")
+				}
+				return nil
+			}
+			_, result, err := newRig(t, NewFakeSource(), teleport, nil).Purge(t.Context(), true)
+			require.NoError(t, err)
+			require.Equal(t, 1, result.Deleted)
+			require.Equal(t, 1, result.Skipped)
+		})
+	})
+}
+
+// TestApplyWaitsNoLongerThanItMay has an absent gate that takes longer than the
+// caller has time.
+func TestApplyWaitsNoLongerThanItMay(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		source, teleport := crowd(3)
+		source.Stop("c00")
+		r := newRig(t, source, teleport, func(o *Options) { o.Guard = plan.Guard{AbsentFor: time.Hour} })
+		ctx, cancel := context.WithTimeout(t.Context(), 15*time.Minute)
+		defer cancel()
+		p, _, err := r.Apply(ctx)
+		require.NoError(t, err)
+		require.True(t, waits(p))
+		require.NoError(t, ctx.Err())
+	})
+}
+
 func TestAuditLineHasNoSecret(t *testing.T) {
 	const secret = "hunter2"
 	before := &resource.Resource{Kind: resource.KindKubeCluster, Name: "k", Spec: resource.KubeClusterSpec{Kubeconfig: secret}}

@@ -93,6 +93,9 @@ type Reconciler struct {
 
 	// failing is what the last comparison couldn't write. Anybody may read it.
 	failing atomic.Pointer[[]Failure]
+	// frozen is the hash of the deletions that waited for a person at the last
+	// comparison. Anybody may read it.
+	frozen atomic.Pointer[string]
 }
 
 // Failing returns the writes that failed and haven't succeeded since, as of the
@@ -103,6 +106,16 @@ func (r *Reconciler) Failing() []Failure {
 		return *failures
 	}
 	return nil
+}
+
+// Frozen returns the hash of the deletions that wait for a person, as of the last
+// comparison; empty: none do, and an approval would be for nothing yet. It's safe
+// for concurrent use.
+func (r *Reconciler) Frozen() string {
+	if hash := r.frozen.Load(); hash != nil {
+		return *hash
+	}
+	return ""
 }
 
 // New checks the options and returns a reconciler that hasn't begun. Nothing is

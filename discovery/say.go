@@ -35,6 +35,11 @@ func (r *Reconciler) say(ctx context.Context, p plan.Plan, result Result, err er
 	}
 	r.said.lastGood = time.Now()
 	r.failing.Store(&result.Failures)
+	frozen := ""
+	if p.Budget.Frozen {
+		frozen = p.Hash()
+	}
+	r.frozen.Store(&frozen)
 	r.sayTroubles(ctx, p, result)
 	r.opts.Metrics.applied(r.opts.Name, p, result, r.said.lastGood)
 	done := diagnostics.Report{Next: next, Took: took, Detail: detail(p, result)}

@@ -86,7 +86,14 @@ func TestFaultsOfAgents(t *testing.T) {
 		// runs, writes it again.
 		rabbit.Stop()
 		b.awaitServed(t, agent)
-		require.Zero(t, b.agents(t, a))
+		running := d.Run("ps", "--quiet", "--filter", "label=rollcall/owner="+a.owner(t))
+		require.Empty(t, running, "the record is gone, and who writes it runs still")
+		harness.Eventually(t, patience, "the end of the stopped container", func() error {
+			if n := b.agents(t, a); n > 0 {
+				return fmt.Errorf("there are %d", n)
+			}
+			return nil
+		})
 		// A heartbeat comes every few seconds; nobody is left to send one.
 		for end := time.Now().Add(8 * time.Second); time.Now().Before(end); time.Sleep(time.Second) {
 			found, err := r.cluster.Client(t).ListResources(t.Context(), proto.ListResourcesRequest{

@@ -27,7 +27,11 @@ const hostIDBytes = 8
 //
 // A file that is damaged is an error of kind Configuration, and is never
 // replaced: a new id would disown everything that is registered.
+//
+// It's safe for concurrent use: every caller gets the one id.
 func (d *Directory) HostID() (string, error) {
+	d.hostID.Lock()
+	defer d.hostID.Unlock()
 	path := filepath.Join(d.path, fileHost)
 	content, err := d.readFile(fileHost)
 	if errors.Is(err, fs.ErrNotExist) {

@@ -3,6 +3,7 @@ package identity
 import (
 	"os"
 	"path/filepath"
+	"sync"
 	"testing"
 
 	"github.com/stretchr/testify/require"
@@ -32,6 +33,25 @@ func TestHostIDStaysTheSame(t *testing.T) {
 	other, err := open(t, filepath.Join(t.TempDir(), "other")).HostID()
 	require.NoError(t, err)
 	require.NotEqual(t, first, other)
+}
+
+// TestHostIDIsOneForAllCallers has several services ask on the first start.
+func TestHostIDIsOneForAllCallers(t *testing.T) {
+	for range 20 {
+		d := open(t, filepath.Join(t.TempDir(), "storage"))
+		ids, errs := make([]string, 8), make([]error, 8)
+		var group sync.WaitGroup
+		for i := range ids {
+			group.Go(func() { ids[i], errs[i] = d.HostID() })
+		}
+		group.Wait()
+		kept, err := d.HostID()
+		require.NoError(t, err)
+		for i := range ids {
+			require.NoError(t, errs[i])
+			require.Equal(t, kept, ids[i])
+		}
+	}
 }
 
 // TestHostIDSurvivesAKill kills the first call before each of its steps: what a

@@ -32,8 +32,11 @@ import (
 
 // agent is everything that one process hosts, put together.
 type agent struct {
-	cfg      *config.Config
-	log      *slog.Logger
+	cfg *config.Config
+	log *slog.Logger
+	// audit is where writes are told of: log, unless that leaves out what is no
+	// warning.
+	audit    *slog.Logger
 	board    *diagnostics.Board
 	host     *service.Host
 	bot      *cluster.Bot
@@ -96,6 +99,7 @@ func newAgent(cfg *config.Config, log *slog.Logger, env environment) (*agent, er
 	a := &agent{
 		cfg:      cfg,
 		log:      log,
+		audit:    log,
 		board:    diagnostics.NewBoard(time.Now),
 		notifier: systemd.NewNotifier(env.Getenv, log),
 		began:    time.Now(),
@@ -134,7 +138,7 @@ func (a *agent) build(env environment) error {
 		}
 	}
 	if a.cfg.Oneshot {
-		return nil
+		return trace.Wrap(a.addOnceServices(env))
 	}
 	passed, err := systemd.Listeners(env.Getenv)
 	if err != nil {

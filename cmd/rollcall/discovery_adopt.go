@@ -2,6 +2,7 @@ package main
 
 import (
 	"context"
+	"encoding/hex"
 	"os"
 	"strings"
 
@@ -9,7 +10,6 @@ import (
 
 	"rollcall/cluster"
 	"rollcall/config"
-	"rollcall/diagnostics"
 	"rollcall/discovery"
 	"rollcall/discovery/registry/dynamic"
 	"rollcall/discovery/resource"
@@ -39,10 +39,14 @@ func (c *discoveryCommand) adoptAs(ctx context.Context, cfg *config.Config, sock
 	if err != nil {
 		return nil, err
 	}
+	if err := plausibleOwner(options, strings.TrimSpace(owner.Text)); err != nil {
+		return nil, err
+	}
 	if options.Register == settings.RegisterAgent {
 		return nil, failure.New(failure.Configuration, "with register: agent there's nothing to adopt: what an Application Service serves is its own record")
 	}
-	a := &agent{cfg: cfg, log: quieter(diagnostics.NewLogger(c.env.Stderr, string(cfg.LogFormat), c.global.debug, ""))}
+	log, audit := c.loggers(cfg)
+	a := &agent{cfg: cfg, log: log, audit: audit}
 	access, err := cluster.New(cfg.Cluster, a.log).AccessWithIdentity(identity, a.log)
 	if err != nil {
 		return nil, trace.Wrap(err)
@@ -64,7 +68,7 @@ func (c *discoveryCommand) adoptAs(ctx context.Context, cfg *config.Config, sock
 		return nil, trace.Wrap(err)
 	}
 	answer, err := s.answer(ctx, q)
-	if err == nil && socket != "" {
+	if err == nil && q.Write && socket != "" {
 		// The agent knows what it has registered, and looks again only now and
 		// then.
 		asking.Verb, asking.Write = verbApply, true
@@ -73,4 +77,20 @@ func (c *discoveryCommand) adoptAs(ctx context.Context, cfg *config.Config, sock
 		}
 	}
 	return answer, err
+}
+
+// plausibleOwner refuses an owner that can't be the service's. Whoever answers on
+// the socket only says whose the resource becomes; what is written with an
+// administrator's rights mustn't be another service's.
+func plausibleOwner(o *settings.Options, owner string) error {
+	if o.Owner != "" && owner == o.Owner {
+		return nil
+	}
+	parts := strings.Split(owner, "/")
+	if o.Owner == "" && len(parts) == 3 && parts[0] != "" && parts[2] == o.Name {
+		if id, err := hex.DecodeString(parts[1]); err == nil && len(id) == 8 {
+			return nil
+		}
+	}
+	return failure.New(failure.Trust, "the answer %q can't be whose the service %s's resources are: nothing is adopted", owner, o.Name)
 }

@@ -80,6 +80,8 @@ type applied struct {
 	Created int `json:"created"`
 	Updated int `json:"updated"`
 	Deleted int `json:"deleted"`
+	// Skipped counts what a purge left, because it was changed just then.
+	Skipped int `json:"skipped,omitempty"`
 	// Failures are the writes that failed.
 	Failures []appliedFailure `json:"failures"`
 	// Left is what is still to be done, or stands in the way.
@@ -90,6 +92,15 @@ type appliedFailure struct {
 	Op    plan.Op      `json:"op"`
 	Key   resource.Key `json:"key"`
 	Error string       `json:"error"`
+}
+
+// failuresOf writes failures for the answer; never nil.
+func failuresOf(failures []discovery.Failure) []appliedFailure {
+	written := make([]appliedFailure, 0, len(failures))
+	for _, f := range failures {
+		written = append(written, appliedFailure{f.Op, f.Key, f.Err.Error()})
+	}
+	return written
 }
 
 // apply works while no agent does.
@@ -130,13 +141,10 @@ func (s *discoveryService) mean(ctx context.Context, hash string) error {
 
 // appliedReply tells what was done and what is left.
 func (s *discoveryService) appliedReply(ctx context.Context, result discovery.Result, q question) (*reply, error) {
-	done := applied{Created: result.Created, Updated: result.Updated, Deleted: result.Deleted, Failures: []appliedFailure{}}
 	if result.Fatal != nil {
 		return nil, trace.Wrap(result.Fatal)
 	}
-	for _, f := range result.Failures {
-		done.Failures = append(done.Failures, appliedFailure{f.Op, f.Key, f.Err.Error()})
-	}
+	done := applied{Created: result.Created, Updated: result.Updated, Deleted: result.Deleted, Failures: failuresOf(result.Failures)}
 	left, err := s.settled(ctx, result)
 	if err != nil {
 		return nil, trace.Wrap(err)
@@ -191,17 +199,11 @@ func (w *page) applied(done applied) {
 // purge shows or deletes what is the service's.
 func (s *discoveryService) purge(ctx context.Context, q question) (*reply, error) {
 	p, result, err := s.Purge(ctx, q.Write)
-	if err != nil && len(result.Failures) == 0 {
+	if err != nil && (len(result.Failures) == 0 || result.Fatal != nil || ctx.Err() != nil) {
 		return nil, trace.Wrap(err)
 	}
 	if q.Write {
-		done := applied{Deleted: result.Deleted, Failures: []appliedFailure{}}
-		code := exitOK
-		for _, f := range result.Failures {
-			done.Failures = append(done.Failures, appliedFailure{f.Op, f.Key, f.Err.Error()})
-			code = discoveryFailed
-		}
-		return newReply(done, code, func(w *page) { w.applied(done) }, q)
+		return purged(result, q)
 	}
 	code := exitOK
 	if p.Count(plan.OpDelete) > 0 {
@@ -210,6 +212,24 @@ func (s *discoveryService) purge(ctx context.Context, q question) (*reply, error
 	return newReply(p, code, func(w *page) {
 		w.actions(p.Actions)
 		w.line("%d to delete of %d that bear the owner %s; --yes does it.", p.Count(plan.OpDelete), p.Owned, printable(s.owner))
+	}, q)
+}
+
+// purged tells what a purge has done, and what it hasn't.
+func purged(result discovery.Result, q question) (*reply, error) {
+	done := applied{Deleted: result.Deleted, Skipped: result.Skipped, Failures: failuresOf(result.Failures)}
+	code := exitOK
+	if done.Skipped > 0 {
+		code = discoveryChanges
+	}
+	if len(done.Failures) > 0 {
+		code = discoveryFailed
+	}
+	return newReply(done, code, func(w *page) {
+		w.applied(done)
+		if done.Skipped > 0 {
+			w.line("%d are there still: somebody changed them just now. Ask again.", done.Skipped)
+		}
 	}, q)
 }
 

@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"io"
 	"io/fs"
+	"log/slog"
 	"net"
 	"net/http"
 	"os"
@@ -61,7 +62,7 @@ func (c *discoveryCommand) ask(ctx context.Context, q question) (*reply, error) 
 	if err != nil {
 		return nil, err
 	}
-	if q.Write && c.identity != "" {
+	if c.identity != "" {
 		return c.adoptAs(ctx, cfg, socket, q)
 	}
 	if socket != "" {
@@ -140,16 +141,15 @@ func (c *discoveryCommand) answerHere(ctx context.Context, cfg *config.Config, q
 	if err := sameUser(cfg.Storage); err != nil {
 		return nil, err
 	}
-	log := diagnostics.NewLogger(c.env.Stderr, string(cfg.LogFormat), c.global.debug, c.env.Getenv("JOURNAL_STREAM"))
-	if !c.global.debug {
-		log = quieter(log)
-	}
-	cfg.Outputs, cfg.DiagAddr, cfg.Oneshot = nil, "", true
-	a, err := newAgent(cfg, log, c.env)
+	log, audit := c.loggers(cfg)
+	bare := *cfg
+	bare.Outputs, bare.Services, bare.DiagAddr, bare.Oneshot = nil, nil, "", true
+	a, err := newAgent(&bare, log, c.env)
 	if err != nil {
 		return nil, err
 	}
 	defer a.close()
+	a.audit = audit
 	if q.Verb == verbOwner {
 		return a.ownerReply(cfg, q)
 	}
@@ -162,6 +162,16 @@ func (c *discoveryCommand) answerHere(ctx context.Context, cfg *config.Config, q
 	}
 	defer built.close()
 	return built.answer(ctx, q)
+}
+
+// loggers returns a log of what goes wrong, since the command's output is the
+// answer, and one of every write.
+func (c *discoveryCommand) loggers(cfg *config.Config) (log, audit *slog.Logger) {
+	audit = diagnostics.NewLogger(c.env.Stderr, string(cfg.LogFormat), c.global.debug, c.env.Getenv("JOURNAL_STREAM"))
+	if c.global.debug {
+		return audit, audit
+	}
+	return quieter(audit), audit
 }
 
 // sameUser refuses to work in a storage that is another user's: what this

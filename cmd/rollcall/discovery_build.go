@@ -100,7 +100,6 @@ func (a *agent) assemble(s *discoveryService, access *cluster.Access, env enviro
 	if s.source, err = a.discoverySource(s, env); err != nil {
 		return trace.Wrap(err)
 	}
-	s.source = canonical{s.source, formOf(s.options.Register)}
 	registries, err := a.registries(s, access, env)
 	if err != nil {
 		return trace.Wrap(err)
@@ -108,7 +107,8 @@ func (a *agent) assemble(s *discoveryService, access *cluster.Access, env enviro
 	o, made := s.options, a.reconcilerOptions(s, registries)
 	if o.Owner != "" && use != looking {
 		semaphore := access.Semaphore(semaphoreName(o.Owner, o.Name), a.holder())
-		made.Lease = discovery.NewSemaphoreLease(semaphore, o.HATTL, a.log, rand.Float64)
+		// A command that waits for the lease has to say so: hence the audit's log.
+		made.Lease = discovery.NewSemaphoreLease(semaphore, o.HATTL, a.audit, rand.Float64)
 	}
 	if use == hosted {
 		made.Reporter = a.board.Reporter(o.Name, settings.Type)
@@ -136,7 +136,7 @@ func (a *agent) reconcilerOptions(s *discoveryService, registries map[resource.K
 		TTL:         o.Expires,
 		Concurrency: o.Concurrency,
 		Rate:        float64(o.Rate),
-		Auditor:     discovery.NewLogAuditor(a.log),
+		Auditor:     discovery.NewLogAuditor(a.audit),
 		Log:         a.log,
 		Random:      rand.Float64,
 	}
@@ -158,8 +158,18 @@ func (a *agent) keepState(s *discoveryService, made *discovery.Options) error {
 	return nil
 }
 
-// discoverySource is the table of sources.
+// discoverySource is a service's source, whose resources have the form in which
+// they're read back.
 func (a *agent) discoverySource(s *discoveryService, env environment) (discovery.Source, error) {
+	source, err := a.rawSource(s, env)
+	if err != nil {
+		return nil, trace.Wrap(err)
+	}
+	return canonical{source, formOf(s.options.Register)}, nil
+}
+
+// rawSource is the table of sources.
+func (a *agent) rawSource(s *discoveryService, env environment) (discovery.Source, error) {
 	switch o := s.options.Source; {
 	case o.Docker != nil:
 		shape, err := template.New(s.options.Resource)

@@ -26,6 +26,7 @@ type discoveryRunner struct {
 
 var (
 	_ service.Service = (*discoveryRunner)(nil)
+	_ service.Oncer   = (*discoveryRunner)(nil)
 	_ service.Renewer = (*discoveryRunner)(nil)
 	_ service.Prober  = (*discoveryRunner)(nil)
 )
@@ -72,6 +73,26 @@ func (r *discoveryRunner) Run(ctx context.Context) error {
 	defer built.close()
 	defer r.set(nil)
 	return trace.Wrap(built.Run(ctx))
+}
+
+// Once applies everything once, for --oneshot: it waits as long as the absent
+// gate takes, and with a shared owner till no other agent leads. An error says
+// what of it isn't registered.
+func (r *discoveryRunner) Once(ctx context.Context) error {
+	ctx, cancel := context.WithTimeout(ctx, discoveryTimeout)
+	defer cancel()
+	built, err := r.agent.buildDiscovery(ctx, r.agent.cfg, r.config.Name, r.env, hosted)
+	if err != nil {
+		return trace.Wrap(err)
+	}
+	defer built.close()
+	if err := built.Once(ctx); err != nil {
+		return trace.Wrap(err)
+	}
+	if built.settle != nil {
+		return trace.Wrap(built.settle(ctx))
+	}
+	return nil
 }
 
 func (r *discoveryRunner) set(built *discoveryService) {

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"context"
 	"encoding/json"
 	"io"
 	"net/http"
@@ -40,7 +41,9 @@ func (a *agent) serveDiscovery(env environment) http.Handler {
 			carry(w, failure.New(failure.Configuration, "the question can't be understood: the command and the running agent should be of one version"))
 			return
 		}
-		answer, err := a.answerDiscovery(r, env, q)
+		ctx, cancel := context.WithDeadline(r.Context(), deadline)
+		defer cancel()
+		answer, err := a.answerDiscovery(ctx, env, q)
 		if err != nil {
 			carry(w, err)
 			return
@@ -69,8 +72,7 @@ func carriedError(answer []byte, socket string) error {
 // answerDiscovery answers with a service that is made for the question and only
 // looks: the one that runs is busy. What changes something is handed to the one
 // that runs, if it's the one that the command's file means.
-func (a *agent) answerDiscovery(r *http.Request, env environment, q question) (*reply, error) {
-	ctx := r.Context()
+func (a *agent) answerDiscovery(ctx context.Context, env environment, q question) (*reply, error) {
 	asked, err := readAsked(q)
 	if err != nil {
 		return nil, err

@@ -7,6 +7,7 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
+	"time"
 
 	"github.com/gravitational/trace"
 
@@ -54,6 +55,7 @@ func (a *agent) addListeners(env environment) error {
 	}
 	options.Name, options.Addr = "status", ""
 	options.More = map[string]http.Handler{"POST " + discoveryPath: a.serveDiscovery(env)}
+	options.MoreWithin = discoveryTimeout + 5*time.Minute // a comparison under way may have to end first
 	return trace.Wrap(a.serve(options))
 }
 

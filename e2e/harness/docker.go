@@ -20,15 +20,26 @@ import (
 // process that they belong to (PID-START).
 const dockerLabel = "rollcall-e2e"
 
+// Engine is this machine's own Docker Engine, whatever DOCKER_HOST and docker's
+// context say: the agents under test look at this one, too.
+const Engine = "unix:///var/run/docker.sock"
+
 // dockerTimeout bounds one docker command.
 const dockerTimeout = 2 * time.Minute
 
-// Docker is the running Docker Engine (DOCKER_HOST, or the usual socket), used
-// through its command line tool. Everything it makes is gone when the test ends;
+// Docker is this machine's Docker Engine, used through its command line tool. Everything it makes is gone when the test ends;
 // what a killed test has left is removed by the next one.
 type Docker struct {
 	suite *Suite
 	t     T
+}
+
+// HasDocker says whether a Docker Engine answers, for programs that can do
+// without.
+func HasDocker(ctx context.Context) bool {
+	ctx, cancel := context.WithTimeout(ctx, 10*time.Second)
+	defer cancel()
+	return exec.CommandContext(ctx, "docker", "--host", Engine, "info").Run() == nil
 }
 
 // Docker returns the Docker Engine. Without one the test fails.
@@ -60,7 +71,7 @@ func (d *Docker) Try(ctx context.Context, args ...string) (string, error) {
 func (d *Docker) feed(ctx context.Context, stdin io.Reader, args ...string) (string, error) {
 	ctx, cancel := context.WithTimeout(ctx, dockerTimeout)
 	defer cancel()
-	cmd := exec.CommandContext(ctx, "docker", args...)
+	cmd := exec.CommandContext(ctx, "docker", append([]string{"--host", Engine}, args...)...)
 	cmd.Stdin = stdin
 	var problems strings.Builder
 	cmd.Stderr = &problems

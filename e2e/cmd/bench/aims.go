@@ -70,7 +70,9 @@ func (r *report) outputAims(add adder) {
 
 // aims are those of the reconciler.
 func (d *discoveryFigures) aims(add adder) {
-	add("container start to listed, median", "ms", 300, 1000*d.Rollcall.Median, false)
-	add("container start to listed, quicker than the example's polling", "times", 5, d.Example.Median/d.Rollcall.Median, true)
+	if d.Containers > 0 {
+		add("container start to listed, median", "ms", 300, 1000*d.Rollcall.Median, false)
+		add("container start to listed, quicker than the example's polling", "times", 5, d.Example.Median/d.Rollcall.Median, true)
+	}
 	add(fmt.Sprintf("idle with %d registered applications", d.Idle.Registered), "% of a core", 0.2, d.Idle.PercentOfCore, false)
 }

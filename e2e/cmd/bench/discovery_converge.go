@@ -156,9 +156,13 @@ func (d *discoveryStage) idle() idleDiscovery {
 		d.inventory(path, name, half)
 		services = append(services, service(name, fmt.Sprintf("source: {type: file, path: %s}", path)))
 	}
-	services = append(services, service("idle-docker", "source: {type: docker, host: '"+dockerHost+"'}"))
+	names := []string{"idle-a", "idle-b"}
+	if harness.HasDocker(d.t.Context()) {
+		names = append(names, "idle-docker")
+		services = append(services, service("idle-docker", "source: {type: docker, host: '"+dockerHost+"'}"))
+	}
 	d.configure(services...)
-	d.employ("idle-a", "idle-b", "idle-docker")
+	d.employ(names...)
 	p := d.cluster.Rollcall(d.t, "start", "-c", d.config)
 	p.WaitFor(d.t, patience, "all resources", func() error {
 		if n := d.listed("idle-"); n < 2*half {
@@ -166,7 +170,9 @@ func (d *discoveryStage) idle() idleDiscovery {
 		}
 		return nil
 	})
-	d.awaitService(p, "idle-docker")
+	for _, name := range names {
+		d.awaitService(p, name)
+	}
 	d.calm()
 	used, begun := d.cpuTime(p.PID), time.Now()
 	d.say("%d registered applications, idle for %s", 2*half, d.size.idle)

@@ -20,7 +20,7 @@ import (
 )
 
 // dockerHost is the Engine of this machine.
-const dockerHost = "unix:///var/run/docker.sock"
+const dockerHost = harness.Engine
 
 // examplePrefix begins the names that the example's polling registers, so that
 // both can register the same containers side by side.

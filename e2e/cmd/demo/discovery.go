@@ -1,13 +1,11 @@
 package main
 
 import (
-	"context"
 	"encoding/json"
 	"fmt"
 	"net/http"
 	"net/http/httptest"
 	"os"
-	"os/exec"
 	"path/filepath"
 	"slices"
 	"strings"
@@ -26,9 +24,6 @@ const (
 	readerRole    = "visitor-access"
 	discoveredEnv = "demo"
 )
-
-// dockerSocket is this machine's Docker Engine.
-const dockerSocket = "unix:///var/run/docker.sock"
 
 // inventory is what comes and goes: containers, or, where no Engine answers,
 // entries of a file.
@@ -63,9 +58,7 @@ func (s *story) discovery() {
 
 // newInventory uses Docker where it answers.
 func (s *story) newInventory() inventory {
-	ctx, cancel := context.WithTimeout(s.t.Context(), 10*time.Second)
-	defer cancel()
-	if err := exec.CommandContext(ctx, "docker", "--host", dockerSocket, "info").Run(); err != nil {
+	if !harness.HasDocker(s.t.Context()) {
 		s.tell.say("No Docker Engine answers here, so that the workloads are entries of a file.")
 		return &entries{story: s, urls: map[string]string{}}
 	}
@@ -186,7 +179,7 @@ type containers struct {
 func (c *containers) source() string {
 	return fmt.Sprintf(`    source: {type: docker, host: '%s', filters: {ancestor: ['%s']}, port: 15672}
     resource: {name: '{{ index .Labels "demo" }}', public_addr: '{{ index .Labels "demo" }}.apps.localhost', labels: {env: %s}}`,
-		dockerSocket, c.image, discoveredEnv)
+		harness.Engine, c.image, discoveredEnv)
 }
 
 func (c *containers) start(name string) {
