@@ -22,8 +22,8 @@ const (
 	// TLS handshakes at the same moment would all be late, and most of the
 	// requests find a connection that has become idle meanwhile.
 	dialsAtOnce = 32
-	// dialQueueTime bounds the wait for the own turn: while the proxy doesn't
-	// answer, each turn takes as long as a dial may.
+	// dialQueueTime bounds the wait for the own turn while no connection is
+	// opened: if the proxy doesn't answer, each turn takes as long as a dial may.
 	dialQueueTime = 10 * time.Second
 	// maxAnswerHeader bounds the header of an application's answer, in bytes.
 	maxAnswerHeader = 1 << 20
@@ -70,6 +70,8 @@ type upstream struct {
 	// trouble is when a connection to the proxy last failed, in Unix
 	// nanoseconds.
 	trouble atomic.Int64
+	// opened is when one was last opened, likewise.
+	opened atomic.Int64
 
 	// mu protects the following.
 	mu sync.Mutex
@@ -239,6 +241,7 @@ func (u *upstream) dial(ctx context.Context, open func(context.Context) (net.Con
 		}
 		return nil, err
 	}
+	u.opened.Store(time.Now().UnixNano())
 	u.counts.dialled.Inc()
 	return conn, nil
 }
@@ -248,14 +251,20 @@ func (u *upstream) dial(ctx context.Context, open func(context.Context) (net.Con
 func (u *upstream) turn(ctx context.Context) error {
 	timer := time.NewTimer(dialQueueTime)
 	defer timer.Stop()
-	select {
-	case u.dials <- struct{}{}:
-		return nil
-	case <-timer.C:
-		u.counts.dialFailed.Inc()
-		return failure.New(failure.Unreachable, "%d connections to the proxy are being opened, and none of them got on within %s: see whether the proxy answers", cap(u.dials), dialQueueTime)
-	case <-ctx.Done():
-		return ctx.Err()
+	for {
+		select {
+		case u.dials <- struct{}{}:
+			return nil
+		case <-ctx.Done():
+			return ctx.Err()
+		case <-timer.C:
+		}
+		left := dialQueueTime - time.Since(time.Unix(0, u.opened.Load()))
+		if left <= 0 {
+			u.counts.dialFailed.Inc()
+			return failure.New(failure.Unreachable, "%d connections to the proxy are being opened, and none of them got on within %s: see whether the proxy answers", cap(u.dials), dialQueueTime)
+		}
+		timer.Reset(left) // it's slow, but it gets on
 	}
 }
 
