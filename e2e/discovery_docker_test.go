@@ -311,4 +311,3 @@ func TestDiscoveryBehindAReadOnlyProxy(t *testing.T) {
 	require.Empty(t, proxy.refused(), "the source asked for more than the documentation says")
 	stop(t, agent)
 }
-
