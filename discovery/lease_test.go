@@ -261,3 +261,30 @@ func TestATakeoverDoesntResetTheBudget(t *testing.T) {
 		require.LessOrEqual(t, len(teleport.Writes()), 10)
 	})
 }
+
+// What the first has left is few because of what it has deleted: the second
+// mustn't take that for a small installation, nor forget that there was an alarm.
+func TestATakeoverDoesntDeleteTheOtherHalf(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		var f FakeSemaphore
+		source, teleport := crowd(12)
+		run := func(name string) (*rig, func()) {
+			r := newRig(t, source, teleport, func(o *Options) { o.Lease = lease(&f, name) })
+			return r, r.start(t)
+		}
+		_, stop := run("one")
+		after(61 * time.Minute) // its own unknown hour
+		source.Stop(names(0, 6)...)
+		after(time.Minute)
+		require.Equal(t, names(6, 12), teleport.Names())
+		source.Stop(names(6, 12)...)
+		after(time.Minute)
+		stop()
+
+		two, stop := run("two")
+		after(3 * time.Hour)
+		require.Equal(t, names(6, 12), teleport.Names())
+		require.Contains(t, two.status().Message, "6 deletions are frozen")
+		stop()
+	})
+}

@@ -49,8 +49,8 @@ type Options struct {
 	Concurrency int
 	// Rate is how many calls a second Teleport gets from us; zero: 200.
 	Rate float64
-	// Store keeps what has to survive a restart; nil: nothing does, and the
-	// deletion budget accrues from the start on.
+	// Store keeps what has to survive a restart; nil: nothing does, and what
+	// was there at the start isn't deleted in the hour after it.
 	Store StateStore
 	// Reporter takes the state of the service; nil: nobody does.
 	Reporter diagnostics.Reporter
@@ -88,8 +88,10 @@ type Reconciler struct {
 	absences  map[resource.Key]plan.Absence
 	items     items
 	history   history
-	schedule  schedule
-	said      said
+	// begun is true after the first plan since the work began.
+	begun    bool
+	schedule schedule
+	said     said
 
 	// failing is what the last comparison couldn't write. Anybody may read it.
 	failing atomic.Pointer[[]Failure]
@@ -214,11 +216,12 @@ func (r *Reconciler) begin(ctx context.Context, until func() time.Time) {
 	r.seen = registered{}
 	r.absences = nil
 	r.goodReads = 0
+	r.begun = false
 	r.items.forget()
 	// With a lease, another may have deleted in the last hour.
 	shared := !until().IsZero()
 	if err := r.history.load(time.Now(), shared); err != nil {
-		r.log.WarnContext(ctx, "What was deleted in the last hour isn't known, so deletions begin slowly.", diagnostics.KeyErr, err)
+		r.log.WarnContext(ctx, "What was deleted in the last hour isn't known, so none is done for an hour.", diagnostics.KeyErr, err)
 	}
 }
 

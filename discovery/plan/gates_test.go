@@ -144,10 +144,15 @@ func TestBudget(t *testing.T) {
 		{name: "an alarm stands although less is asked for", history: frozen, ask: ask{owned: 10, deletions: 1}, frozen: true},
 		{name: "an alarm stands while more may be asked for", history: frozen, ask: ask{owned: 10, pending: 1}, frozen: true},
 		{name: "an alarm ends when nothing is", history: frozen, ask: ask{owned: 10}},
+		{name: "an alarm stands when an hour has left few", history: frozen, ask: ask{owned: 6, deletions: 6}, frozen: true},
 		{name: "an unknown hour has just begun", history: History{Since: noon}, ask: ask{owned: 20, deletions: 3}},
-		{name: "an unknown hour, a half of it", history: History{Since: noon.Add(-30 * time.Minute)}, ask: ask{owned: 20, deletions: 7}, free: 5},
+		{name: "an unknown hour, nearly all of it", history: History{Since: noon.Add(-59 * time.Minute)}, ask: ask{owned: 20, deletions: 7}},
 		{name: "an unknown hour is over", history: History{Since: noon.Add(-time.Hour)}, ask: ask{owned: 20, deletions: 7}, free: 7},
 		{name: "an unknown hour allows no more than others", history: History{Since: noon.Add(-59 * time.Minute)}, ask: ask{owned: 20, deletions: 11}, frozen: true},
+		{name: "6 of 12 may have gone in an unknown hour", history: History{Since: noon}, ask: ask{owned: 6, deletions: 6}, frozen: true},
+		{name: "and the others don't follow one by one", history: History{Since: noon}, ask: ask{owned: 6, deletions: 1}},
+		{name: "too few for anything to have gone", history: History{Since: noon}, ask: ask{owned: 4, deletions: 4}, free: 4},
+		{name: "an unknown hour where all may go", share: 1, history: History{Since: noon}, ask: ask{owned: 20, deletions: 20}, free: 20},
 	} {
 		t.Run(test.name, func(t *testing.T) {
 			guard := DefaultGuard()
@@ -161,12 +166,11 @@ func TestBudget(t *testing.T) {
 	}
 }
 
-func TestAccruingBudgetTellsWhenThereIsMore(t *testing.T) {
+func TestAnUnknownHourTellsWhenItIsOver(t *testing.T) {
 	h := History{Since: noon}
 	b := budget(DefaultGuard(), h, noon, ask{owned: 20, deletions: 3})
-	require.Equal(t, 0, b.Free)
-	require.Equal(t, noon.Add(6*time.Minute+time.Second), b.More)
-	require.Equal(t, 1, budget(DefaultGuard(), h, b.More, ask{owned: 20, deletions: 3}).Free)
+	require.Equal(t, noon.Add(time.Hour), b.More)
+	require.Equal(t, 3, budget(DefaultGuard(), h, b.More, ask{owned: 20, deletions: 3}).Free)
 }
 
 // crowd is n applications of n workloads.
