@@ -1,7 +1,9 @@
 package plan
 
 import (
+	"errors"
 	"fmt"
+	"strings"
 	"testing"
 	"time"
 
@@ -283,6 +285,54 @@ func TestAdopt(t *testing.T) {
 				return
 			}
 			require.ErrorContains(t, err, test.told)
+		})
+	}
+}
+
+// Users of what is still registered mustn't reach whoever has its address next.
+func TestAnAddressThatIsAnothersNow(t *testing.T) {
+	moving := func(workload, name, uri string) Desired {
+		return Desired{Workload: workload, Resource: app(name, uri, nil)}
+	}
+	const first, second = "http://10.0.0.1", "http://10.0.0.2:80" // own is at 10.0.0.1:80
+	next := moving("b", "y", first)
+	for _, test := range []struct {
+		name   string
+		wishes []Desired
+		change func(in *Input)
+		want   string
+		alarm  string
+	}{
+		{"goes at once", []Desired{next}, nil, "create y(b), delete x(a)", ""},
+		{"stays for a while if nobody has it", []Desired{moving("b", "y", second)}, nil, "create y(b), blocked x(a) by absent", ""},
+		{"not on half a view", []Desired{next}, func(in *Input) { in.Failed = true }, "create y(b), blocked x(a) by source_complete", ""},
+		{"what is shared on purpose", []Desired{moving("a", "z", first), next}, func(in *Input) { in.Policy = PolicyUpsertOnly },
+			"create y(b), create z(a), blocked x(a) by absent", ""},
+		{"kept", []Desired{next}, func(in *Input) { in.Actual[0].Labels[resource.LabelKeep] = "true" }, "create y(b), blocked x(a) by keep", "b"},
+		{"no deletions", []Desired{next}, func(in *Input) { in.Policy = PolicyUpsertOnly }, "create y(b), blocked x(a) by policy", "b"},
+		{"no updates", []Desired{moving("a", "x", second), next}, func(in *Input) { in.Policy = PolicyCreateOnly }, "create y(b), blocked x(a) by policy", "b"},
+		{"frozen", []Desired{next}, func(in *Input) { in.Guard.BudgetFrom = 1 }, "create y(b), blocked x(a) by budget", "b"},
+		{"unreadable", []Desired{{Workload: "a", Err: errors.New("restarting")}, next}, nil,
+			"create y(b), blocked (a) by workload, blocked x(a) by absent", "b"},
+		{"disputed", []Desired{moving("a", "x", second), moving("a", "x", "http://10.0.0.3"), next}, nil,
+			"create y(b), conflict x(a), conflict x(a)", "b"},
+	} {
+		t.Run(test.name, func(t *testing.T) {
+			in := input(test.wishes, own("a", "x"))
+			in.Absences = nil
+			if test.change != nil {
+				test.change(&in)
+			}
+			p := Make(in)
+			require.Equal(t, test.want, short(p))
+			var alarms []string
+			for _, a := range p.Troubles() {
+				if a.Misleads != "" {
+					alarms = append(alarms, a.Misleads)
+					require.Contains(t, a.Reason, `its address 10.0.0.1:80 is that of "b" now`)
+				}
+			}
+			require.Equal(t, test.alarm, strings.Join(alarms, " "))
 		})
 	}
 }

@@ -33,6 +33,9 @@ import (
 //	asks for another name, which it can't have     blocked: it stays
 //	can't be read                                  blocked: it stays
 //
+// Whatever stays although its address is another workload's now is told (see
+// usedBy).
+//
 // Leased resources (TTL) that stay for whatever reason are refreshed when a
 // third of their life is over: one that a gate protects mustn't vanish by
 // itself.
@@ -46,6 +49,7 @@ func Make(in Input) Plan {
 	m.takeAll()
 	m.sweep()
 	m.spend()
+	m.mislead()
 	m.refresh()
 	sortActions(m.plan.Actions)
 	m.plan.DeletionHash = deletionHash(m.plan.Actions, false)
@@ -101,6 +105,8 @@ type maker struct {
 	// that isn't known yet.
 	leftovers []*leftover
 	pending   int
+	// addresses are who is where; nil: nobody has asked yet.
+	addresses map[string][]string
 }
 
 // index looks at both sides once.

@@ -57,6 +57,9 @@ func (m *maker) sweep() {
 		l := m.leftover(r)
 		if l.held == "" && m.mine[i] {
 			l.absence = m.absence(r.Key())
+			if _, present := m.byIdentity[identity{r.Kind, r.Workload()}]; !present {
+				l.usedBy = m.usedBy(r)
+			}
 		}
 		switch v := m.in.judge(l); {
 		case v.stopped != "":
