@@ -288,3 +288,23 @@ func TestATakeoverDoesntDeleteTheOtherHalf(t *testing.T) {
 		stop()
 	})
 }
+
+// A role without the rule for semaphores isn't another agent that holds one.
+func TestALeaseThatCantBeHadIsAFailure(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		f := &FakeSemaphore{away: true}
+		r := newRig(t, NewFakeSource(), NewFakeTeleport(), nil)
+		l := NewSemaphoreLease(by{f, "one"}, ttl, r.Reconciler.opts.Log, func() float64 { return 0.5 })
+		r.opts.Lease = l
+		stop := r.start(t)
+		after(10 * time.Minute)
+		require.True(t, r.status().Degraded || !r.status().Ready)
+		require.Contains(t, r.status().Message, "nobody answers")
+		require.Equal(t, 1, strings.Count(r.log.String(), "The lease can't be had"), "said once")
+		f.set(func() { f.away, f.holder, f.until = false, "two", time.Now().Add(time.Hour) })
+		after(time.Minute)
+		require.True(t, r.status().Ready)
+		require.Contains(t, r.status().Message, "standing by")
+		stop()
+	})
+}

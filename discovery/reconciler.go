@@ -179,6 +179,9 @@ func (r *Reconciler) Run(ctx context.Context) error {
 	if _, alone := r.opts.Lease.(NoLease); alone {
 		return trace.Wrap(r.opts.Lease.Hold(ctx, r.work))
 	}
+	if lease, ok := r.opts.Lease.(interface{ Tell(f func(err error)) }); ok {
+		lease.Tell(r.waiting)
+	}
 	r.standBy()
 	return trace.Wrap(r.opts.Lease.Hold(ctx, func(working context.Context, until func() time.Time) error {
 		err := r.work(working, until)
@@ -192,6 +195,15 @@ func (r *Reconciler) Run(ctx context.Context) error {
 // standBy says that another agent may be at work.
 func (r *Reconciler) standBy() {
 	r.report(diagnostics.Report{Detail: "standing by: another agent may hold the lease", Unchanged: true})
+}
+
+// waiting reports why the lease can't be had; nil: another has it.
+func (r *Reconciler) waiting(err error) {
+	if err == nil {
+		r.standBy()
+		return
+	}
+	r.report(diagnostics.Report{Err: err, Detail: "the lease can't be had, so nothing is written: " + err.Error()})
 }
 
 // work reconciles while the lease is held.

@@ -83,6 +83,9 @@ type maker struct {
 
 	// actual is the index of in.Actual by key.
 	actual map[resource.Key]int
+	// twins are keys that in.Actual has more than once, which no registry should
+	// say. Which of them a write would hit isn't known, so none is written.
+	twins map[resource.Key]bool
 	// claimed is true for what somebody asks for by its name, or that has to
 	// stay for that.
 	claimed []bool
@@ -113,10 +116,14 @@ type maker struct {
 func (m *maker) index() {
 	in := m.in
 	m.actual = make(map[resource.Key]int, len(in.Actual))
+	m.twins = map[resource.Key]bool{}
 	m.claimed = make([]bool, len(in.Actual))
 	m.mine = make([]bool, len(in.Actual))
 	for i := range in.Actual {
 		r := &in.Actual[i]
+		if _, twice := m.actual[r.Key()]; twice {
+			m.twins[r.Key()] = true
+		}
 		m.actual[r.Key()] = i
 		if in.ours(r) {
 			m.mine[i] = true
@@ -135,6 +142,9 @@ func (m *maker) index() {
 		m.claim(i)
 	}
 }
+
+// twinned is why nothing is done with a key that is registered more than once.
+const twinned = "the registry says that it's registered more than once, which can't be: nothing is done with it"
 
 // claim notes which name a workload asks for.
 func (m *maker) claim(i int) {
@@ -219,6 +229,10 @@ func (m *maker) decide(i int) {
 	d := &m.in.Desired[i]
 	key := d.Resource.Key()
 	at, exists := m.actual[key]
+	if m.twins[key] {
+		m.conflict(i, twinned)
+		return
+	}
 	if len(m.others) > 0 && m.contested(i, key, at, exists) {
 		return
 	}

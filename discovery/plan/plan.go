@@ -205,7 +205,7 @@ func deletionHash(actions []Action, pending bool) string {
 	for _, name := range names {
 		hash.Write([]byte(name))
 	}
-	return hex.EncodeToString(hash.Sum(nil)[:6])
+	return hex.EncodeToString(hash.Sum(nil)[:16])
 }
 
 // sortActions puts actions into the order of Plan.Actions.
