@@ -245,8 +245,13 @@ func TestDeletionsThatWerentTriedDontCount(t *testing.T) {
 	})
 }
 
+// someHash is the hash of a plan with a deletion.
+func someHash() string {
+	return plan.Purge(plan.Input{Owner: us, Actual: []resource.Resource{ours("a")}}).Hash()
+}
+
 func TestStateDirectory(t *testing.T) {
-	path := t.TempDir()
+	path, hash := t.TempDir(), someHash()
 	s, err := OpenStateDirectory(path, destination.SymlinksSecure, "web/rabbit")
 	require.NoError(t, err)
 	defer s.Close()
@@ -266,13 +271,13 @@ func TestStateDirectory(t *testing.T) {
 	require.JSONEq(t, `{"deleted":["2026-01-02T12:00:00Z"]}`, string(data))
 
 	require.ErrorContains(t, again.Approve("../../etc/passwd"), "isn't the hash of a plan")
-	require.NoError(t, again.Approve("0123456789ab"))
+	require.NoError(t, again.Approve(hash))
 	hashes, err := other.TakeApprovals()
 	require.NoError(t, err)
 	require.Empty(t, hashes, "another service's")
 	hashes, err = s.TakeApprovals()
 	require.NoError(t, err)
-	require.Equal(t, []string{"0123456789ab"}, hashes)
+	require.Equal(t, []string{hash}, hashes)
 	hashes, err = s.TakeApprovals()
 	require.NoError(t, err)
 	require.Empty(t, hashes, "it counts once")

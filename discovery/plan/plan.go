@@ -189,6 +189,11 @@ func (a *Action) asksDeletion(pending bool) bool {
 	return pending && a.BlockedBy == GateAbsent && a.Waiting && a.After == nil
 }
 
+// HashSize is how many bytes a plan's hash has. Workloads choose the names that
+// it's made of, and it approves deletions: nobody must find two sets that share
+// one.
+const HashSize = 16
+
 // deletionHash computes Hash.
 func deletionHash(actions []Action, pending bool) string {
 	var names []string
@@ -205,7 +210,7 @@ func deletionHash(actions []Action, pending bool) string {
 	for _, name := range names {
 		hash.Write([]byte(name))
 	}
-	return hex.EncodeToString(hash.Sum(nil)[:16])
+	return hex.EncodeToString(hash.Sum(nil)[:HashSize])
 }
 
 // sortActions puts actions into the order of Plan.Actions.
