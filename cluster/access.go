@@ -122,7 +122,8 @@ type intent struct {
 
 // do makes one call. A context whose deadline has passed isn't even begun with:
 // after a long stop of the process (SIGSTOP) the clock is right before the
-// timers have fired.
+// timers have fired. Both clocks are asked: the monotonic one stands still while
+// the host is suspended.
 func (a *Access) do(ctx context.Context, what intent, call func(ctx context.Context, conn *lent) error) error {
 	conn, err := a.connect(ctx)
 	if err != nil {
@@ -130,7 +131,7 @@ func (a *Access) do(ctx context.Context, what intent, call func(ctx context.Cont
 	}
 	callCtx, cancel := context.WithTimeout(ctx, rpcTimeout)
 	defer cancel()
-	if deadline, ok := callCtx.Deadline(); ok && !time.Now().Before(deadline) {
+	if deadline, ok := callCtx.Deadline(); ok && over(time.Now(), deadline) {
 		err = context.DeadlineExceeded
 	} else {
 		err = call(callCtx, conn)
@@ -138,4 +139,9 @@ func (a *Access) do(ctx context.Context, what intent, call func(ctx context.Cont
 	err = explain(what, conn.roles, err)
 	conn.giveBack(err)
 	return err
+}
+
+// over says whether a deadline has passed, by either clock.
+func over(now, deadline time.Time) bool {
+	return !now.Before(deadline) || !now.Round(0).Before(deadline.Round(0))
 }

@@ -130,8 +130,8 @@ func TestARestartDoesntResetTheBudget(t *testing.T) {
 		most  int
 	}{
 		{"with a store", &MemoryStore{}, 10},
-		// Nothing is known, so the budget accrues: half of 20 an hour.
-		{"without one", nil, 10},
+		// Nothing is known, so nothing goes for an hour each time.
+		{"without one", nil, 0},
 	} {
 		t.Run(test.name, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
@@ -153,20 +153,34 @@ func TestARestartDoesntResetTheBudget(t *testing.T) {
 	}
 }
 
-func TestWithoutAStoreDeletionsAccrue(t *testing.T) {
+func TestWithoutAStoreDeletionsWaitForAnHour(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		source, teleport := crowd(20)
 		r := newRig(t, source, teleport, func(o *Options) { o.Store = nil })
 		stop := r.start(t)
 		after(time.Second)
 		source.Stop(names(0, 4)...)
-		after(5 * time.Minute)
+		after(59 * time.Minute)
 		require.Empty(t, teleport.Writes())
 		require.False(t, r.status().Degraded, "that's no alarm")
 		after(2 * time.Minute)
-		require.Len(t, teleport.Writes(), 1)
-		after(30 * time.Minute)
 		require.Len(t, teleport.Writes(), 4)
+		stop()
+	})
+}
+
+// What we've made ourselves since the start can't be what others began to
+// delete.
+func TestWithoutAStoreWhatWeMadeGoesAtOnce(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		source, _ := crowd(20)
+		teleport := NewFakeTeleport()
+		r := newRig(t, source, teleport, func(o *Options) { o.Store = nil })
+		stop := r.start(t)
+		after(time.Second)
+		source.Stop(names(0, 4)...)
+		after(time.Minute)
+		require.Len(t, teleport.Names(), 16)
 		stop()
 	})
 }
@@ -231,8 +245,13 @@ func TestDeletionsThatWerentTriedDontCount(t *testing.T) {
 	})
 }
 
+// someHash is the hash of a plan with a deletion.
+func someHash() string {
+	return plan.Purge(plan.Input{Owner: us, Actual: []resource.Resource{ours("a")}}).Hash()
+}
+
 func TestStateDirectory(t *testing.T) {
-	path := t.TempDir()
+	path, hash := t.TempDir(), someHash()
 	s, err := OpenStateDirectory(path, destination.SymlinksSecure, "web/rabbit")
 	require.NoError(t, err)
 	defer s.Close()
@@ -252,13 +271,13 @@ func TestStateDirectory(t *testing.T) {
 	require.JSONEq(t, `{"deleted":["2026-01-02T12:00:00Z"]}`, string(data))
 
 	require.ErrorContains(t, again.Approve("../../etc/passwd"), "isn't the hash of a plan")
-	require.NoError(t, again.Approve("0123456789ab"))
+	require.NoError(t, again.Approve(hash))
 	hashes, err := other.TakeApprovals()
 	require.NoError(t, err)
 	require.Empty(t, hashes, "another service's")
 	hashes, err = s.TakeApprovals()
 	require.NoError(t, err)
-	require.Equal(t, []string{"0123456789ab"}, hashes)
+	require.Equal(t, []string{hash}, hashes)
 	hashes, err = s.TakeApprovals()
 	require.NoError(t, err)
 	require.Empty(t, hashes, "it counts once")

@@ -112,6 +112,10 @@ func (r *Reconciler) input(now time.Time) plan.Input {
 // plan plans, and lets what a person approved pass.
 func (r *Reconciler) plan(ctx context.Context) (plan.Plan, error) {
 	began := time.Now()
+	if !r.begun {
+		r.begun = true
+		r.history.first(r.owned())
+	}
 	in := r.input(began)
 	p := plan.Make(in)
 	r.settle(ctx, p, began)
@@ -128,6 +132,17 @@ func (r *Reconciler) plan(ctx context.Context) (plan.Plan, error) {
 	r.items.prune(&p)
 	r.opts.Metrics.planned(r.opts.Name, p, time.Since(began))
 	return p, nil
+}
+
+// owned counts what is registered as ours, as of the last list.
+func (r *Reconciler) owned() int {
+	n := 0
+	for i := range r.seen.all {
+		if r.seen.all[i].Owner() == r.opts.Owner {
+			n++
+		}
+	}
+	return n
 }
 
 // settle writes down what the plan says of the alarm. If it can't be written,

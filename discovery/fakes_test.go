@@ -352,7 +352,7 @@ func container(name string) Candidate { return named(name, name) }
 
 func named(workload, name string) Candidate {
 	return Candidate{Workload: workload, Resource: resource.Resource{
-		Kind: resource.KindApp, Name: name, Spec: resource.AppSpec{URI: "http://10.0.0.1:80"},
+		Kind: resource.KindApp, Name: name, Spec: resource.AppSpec{URI: "http://" + workload + ".test:80"},
 	}}
 }
 

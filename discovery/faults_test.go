@@ -3,6 +3,8 @@ package discovery
 import (
 	"errors"
 	"fmt"
+	"slices"
+	"strings"
 	"sync/atomic"
 	"testing"
 	"testing/synctest"
@@ -11,6 +13,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"rollcall/diagnostics"
+	"rollcall/discovery/plan"
 	"rollcall/discovery/resource"
 	"rollcall/failure"
 )
@@ -45,18 +48,51 @@ func TestFault03AnAddressIsNoIdentity(t *testing.T) {
 		r := newRig(t, source, NewFakeTeleport(), nil)
 		stop := r.start(t)
 		after(time.Second)
-		// Both are restarted, and Docker gives each the other's address.
+		// Restarted with another address: an update.
+		source.Stop("a")
+		after(2 * time.Second)
+		source.Set(moved(container("a"), "http://172.17.0.4:80"))
+		after(time.Minute)
+		require.Equal(t, []string{"create a", "create b", "update a"}, sorted(r.teleport.Writes()))
+
+		// Both are restarted, and Docker gives each an address that the other had.
 		source.Stop("a", "b")
 		after(2 * time.Second)
-		source.Set(moved(container("b"), first))
-		after(2 * time.Second)
+		source.Set(moved(container("b"), "http://172.17.0.4:80"))
+		after(time.Second)
+		require.NotContains(t, r.teleport.Names(), "a", "a's users mustn't reach b")
 		source.Set(moved(container("a"), second))
 		after(time.Hour)
 		stop()
 		require.Equal(t, resource.AppSpec{URI: second}, r.teleport.All()["a"].Spec)
-		require.Equal(t, resource.AppSpec{URI: first}, r.teleport.All()["b"].Spec)
-		require.NotContains(t, r.teleport.Writes(), "delete a")
+		require.Equal(t, resource.AppSpec{URI: "http://172.17.0.4:80"}, r.teleport.All()["b"].Spec)
 		require.NotContains(t, r.teleport.Writes(), "delete b")
+	})
+}
+
+func sorted(words []string) []string {
+	slices.Sort(words)
+	return words
+}
+
+// The mirror image: a resource that stays for whatever reason leads its users to
+// whoever has its address next. That's told, loudly.
+func TestAStaleAddressOfAnotherIsAnAlarm(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		const address = "http://172.17.0.2:80"
+		source := NewFakeSource(moved(container("a"), address))
+		r := newRig(t, source, NewFakeTeleport(), func(o *Options) { o.Policy = plan.PolicyUpsertOnly })
+		stop := r.start(t)
+		after(time.Second)
+		source.Stop("a")
+		after(time.Minute)
+		require.False(t, r.status().Degraded)
+		source.Set(moved(container("b"), address))
+		after(time.Minute)
+		require.True(t, r.status().Degraded)
+		require.Contains(t, r.status().Message, `its address 172.17.0.2:80 is that of "b" now`)
+		require.Equal(t, 1, strings.Count(r.log.String(), "Users of a resource reach another workload"))
+		stop()
 	})
 }
 

@@ -55,6 +55,15 @@ func (h *history) load(now time.Time, shared bool) error {
 	return trace.Wrap(err)
 }
 
+// first takes note of how many resources were ours at the first look. Where there
+// were none, nothing is left that others may have begun to delete: the unknown
+// hour doesn't matter to what we make ourselves.
+func (h *history) first(owned int) {
+	if owned == 0 {
+		h.Since = time.Time{}
+	}
+}
+
 func read(store StateStore) (plan.History, error) {
 	data, err := store.Load()
 	if err != nil || data == nil {

@@ -52,7 +52,13 @@ type SemaphoreLease struct {
 	ttl       time.Duration
 	log       *slog.Logger
 	random    func() float64
+	// tell is told of errors while nobody holds the lease for certain.
+	tell func(err error)
 }
+
+// Tell has f told why the lease can't be had, where that isn't because another
+// holds it: once for each new error. It's called before Hold.
+func (l *SemaphoreLease) Tell(f func(err error)) { l.tell = f }
 
 // NewSemaphoreLease returns a lease that is taken for ttl and extended at a
 // third of that. random is in [0,1).
@@ -65,24 +71,44 @@ var errLost = errors.New("the lease was lost")
 
 // Hold waits for the semaphore and calls work while it's held.
 func (l *SemaphoreLease) Hold(ctx context.Context, work func(ctx context.Context, until func() time.Time) error) error {
-	for waiting := false; ctx.Err() == nil; {
+	said := ""
+	for ctx.Err() == nil {
 		until, err := l.take(ctx, l.semaphore.Acquire)
 		if err != nil {
-			if !waiting || failure.KindOf(err) != failure.Conflict {
-				l.log.InfoContext(ctx, "Another agent may hold the lease; waiting for it.", "err", err)
-			}
-			waiting = true
+			said = l.waiting(ctx, err, said)
 			// Whoever waits asks often enough to take over within a ttl.
 			pause(ctx, jittered(l.ttl/4, l.random()))
 			continue
 		}
-		waiting = false
+		said = ""
 		l.log.InfoContext(ctx, "The lease is ours.", "ttl", l.ttl)
 		if finished, err := l.held(ctx, until, work); finished {
 			return trace.Wrap(err)
 		}
 	}
 	return nil
+}
+
+// waiting says why the lease can't be had, if that's news, and returns what was
+// said. That another holds it is as it should be; anything else is a failure.
+func (l *SemaphoreLease) waiting(ctx context.Context, err error, said string) string {
+	text := err.Error()
+	if failure.KindOf(err) == failure.Conflict {
+		text = "held"
+	}
+	switch {
+	case text == said || ctx.Err() != nil:
+		return said
+	case text == "held":
+		l.log.InfoContext(ctx, "Another agent holds the lease; waiting for it.", "err", err)
+		err = nil
+	default:
+		l.log.WarnContext(ctx, "The lease can't be had, and nothing is written without it; it's tried again.", "err", err, "kind", failure.KindOf(err).String())
+	}
+	if l.tell != nil {
+		l.tell(err)
+	}
+	return text
 }
 
 // take acquires or extends, and returns until when the lease is ours. The time

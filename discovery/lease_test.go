@@ -261,3 +261,50 @@ func TestATakeoverDoesntResetTheBudget(t *testing.T) {
 		require.LessOrEqual(t, len(teleport.Writes()), 10)
 	})
 }
+
+// What the first has left is few because of what it has deleted: the second
+// mustn't take that for a small installation, nor forget that there was an alarm.
+func TestATakeoverDoesntDeleteTheOtherHalf(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		var f FakeSemaphore
+		source, teleport := crowd(12)
+		run := func(name string) (*rig, func()) {
+			r := newRig(t, source, teleport, func(o *Options) { o.Lease = lease(&f, name) })
+			return r, r.start(t)
+		}
+		_, stop := run("one")
+		after(61 * time.Minute) // its own unknown hour
+		source.Stop(names(0, 6)...)
+		after(time.Minute)
+		require.Equal(t, names(6, 12), teleport.Names())
+		source.Stop(names(6, 12)...)
+		after(time.Minute)
+		stop()
+
+		two, stop := run("two")
+		after(3 * time.Hour)
+		require.Equal(t, names(6, 12), teleport.Names())
+		require.Contains(t, two.status().Message, "6 deletions are frozen")
+		stop()
+	})
+}
+
+// A role without the rule for semaphores isn't another agent that holds one.
+func TestALeaseThatCantBeHadIsAFailure(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		f := &FakeSemaphore{away: true}
+		r := newRig(t, NewFakeSource(), NewFakeTeleport(), nil)
+		l := NewSemaphoreLease(by{f, "one"}, ttl, r.Reconciler.opts.Log, func() float64 { return 0.5 })
+		r.opts.Lease = l
+		stop := r.start(t)
+		after(10 * time.Minute)
+		require.True(t, r.status().Degraded || !r.status().Ready)
+		require.Contains(t, r.status().Message, "nobody answers")
+		require.Equal(t, 1, strings.Count(r.log.String(), "The lease can't be had"), "said once")
+		f.set(func() { f.away, f.holder, f.until = false, "two", time.Now().Add(time.Hour) })
+		after(time.Minute)
+		require.True(t, r.status().Ready)
+		require.Contains(t, r.status().Message, "standing by")
+		stop()
+	})
+}

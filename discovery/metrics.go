@@ -12,11 +12,11 @@ import (
 // bounded: the service, and words of ours. It's safe for concurrent use and
 // satisfies prometheus.Collector.
 type Metrics struct {
-	discovered, registered, drift *prometheus.GaugeVec
-	conflicts, frozen, lastSync   *prometheus.GaugeVec
-	blocked                       *prometheus.GaugeVec
-	writes, rereads               *prometheus.CounterVec
-	duration                      *prometheus.HistogramVec
+	discovered, registered, drift           *prometheus.GaugeVec
+	conflicts, misleading, frozen, lastSync *prometheus.GaugeVec
+	blocked                                 *prometheus.GaugeVec
+	writes, rereads                         *prometheus.CounterVec
+	duration                                *prometheus.HistogramVec
 }
 
 // NewMetrics returns metrics that nobody shows yet.
@@ -32,6 +32,7 @@ func NewMetrics() *Metrics {
 		registered: gauge("registered", "Registered resources that belong to the service."),
 		drift:      gauge("drift", "Changes that the last comparison found to be due."),
 		conflicts:  gauge("conflicts", "Workloads whose name is taken, or claimed by another, too."),
+		misleading: gauge("misleading", "Registered resources that stay although another workload has their address now."),
 		frozen:     gauge("deletions_frozen", "1 while the deletion budget waits for an approval."),
 		lastSync:   gauge("last_good_sync_timestamp_seconds", "When the last comparison was completed, as a Unix time."),
 		blocked:    gauge("blocked_deletions", "Resources that nobody asks for and that a gate protects, by the gate.", "gate"),
@@ -46,7 +47,7 @@ func NewMetrics() *Metrics {
 
 func (m *Metrics) all() []prometheus.Collector {
 	return []prometheus.Collector{
-		m.discovered, m.registered, m.drift, m.conflicts, m.frozen, m.lastSync, m.blocked, m.writes, m.rereads, m.duration,
+		m.discovered, m.registered, m.drift, m.conflicts, m.misleading, m.frozen, m.lastSync, m.blocked, m.writes, m.rereads, m.duration,
 	}
 }
 
@@ -90,6 +91,7 @@ func (m *Metrics) planned(service string, p plan.Plan, took time.Duration) {
 	m.registered.WithLabelValues(service).Set(float64(p.Owned))
 	m.drift.WithLabelValues(service).Set(float64(p.Count(plan.OpCreate) + p.Count(plan.OpUpdate) + p.Count(plan.OpDelete)))
 	m.conflicts.WithLabelValues(service).Set(float64(p.Count(plan.OpConflict)))
+	m.misleading.WithLabelValues(service).Set(float64(p.Misleading()))
 	for _, gate := range deletionGates() {
 		m.blocked.WithLabelValues(service, string(gate)).Set(float64(p.Blocked[gate]))
 	}

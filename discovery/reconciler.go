@@ -49,8 +49,8 @@ type Options struct {
 	Concurrency int
 	// Rate is how many calls a second Teleport gets from us; zero: 200.
 	Rate float64
-	// Store keeps what has to survive a restart; nil: nothing does, and the
-	// deletion budget accrues from the start on.
+	// Store keeps what has to survive a restart; nil: nothing does, and what
+	// was there at the start isn't deleted in the hour after it.
 	Store StateStore
 	// Reporter takes the state of the service; nil: nobody does.
 	Reporter diagnostics.Reporter
@@ -88,8 +88,10 @@ type Reconciler struct {
 	absences  map[resource.Key]plan.Absence
 	items     items
 	history   history
-	schedule  schedule
-	said      said
+	// begun is true after the first plan since the work began.
+	begun    bool
+	schedule schedule
+	said     said
 
 	// failing is what the last comparison couldn't write. Anybody may read it.
 	failing atomic.Pointer[[]Failure]
@@ -190,6 +192,9 @@ func (r *Reconciler) Run(ctx context.Context) error {
 	if _, alone := r.opts.Lease.(NoLease); alone {
 		return trace.Wrap(r.opts.Lease.Hold(ctx, r.work))
 	}
+	if lease, ok := r.opts.Lease.(interface{ Tell(f func(err error)) }); ok {
+		lease.Tell(r.waiting)
+	}
 	r.standBy()
 	return trace.Wrap(r.opts.Lease.Hold(ctx, func(working context.Context, until func() time.Time) error {
 		err := r.work(working, until)
@@ -203,6 +208,15 @@ func (r *Reconciler) Run(ctx context.Context) error {
 // standBy says that another agent may be at work.
 func (r *Reconciler) standBy() {
 	r.report(diagnostics.Report{Detail: "standing by: another agent may hold the lease", Unchanged: true})
+}
+
+// waiting reports why the lease can't be had; nil: another has it.
+func (r *Reconciler) waiting(err error) {
+	if err == nil {
+		r.standBy()
+		return
+	}
+	r.report(diagnostics.Report{Err: err, Detail: "the lease can't be had, so nothing is written: " + err.Error()})
 }
 
 // work reconciles while the lease is held.
@@ -227,11 +241,12 @@ func (r *Reconciler) begin(ctx context.Context, until func() time.Time) {
 	r.seen = registered{}
 	r.absences = nil
 	r.goodReads = 0
+	r.begun = false
 	r.items.forget()
 	// With a lease, another may have deleted in the last hour.
 	shared := !until().IsZero()
 	if err := r.history.load(time.Now(), shared); err != nil {
-		r.log.WarnContext(ctx, "What was deleted in the last hour isn't known, so deletions begin slowly.", diagnostics.KeyErr, err)
+		r.log.WarnContext(ctx, "What was deleted in the last hour isn't known, so none is done for an hour.", diagnostics.KeyErr, err)
 	}
 }
 

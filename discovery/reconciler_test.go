@@ -157,7 +157,7 @@ func TestDriftIsMended(t *testing.T) {
 		changed.Spec = resource.AppSpec{URI: "http://elsewhere"}
 		r.teleport.Put(changed)
 		after(6 * time.Minute)
-		require.Equal(t, "http://10.0.0.1:80", r.teleport.All()["a"].Spec.(resource.AppSpec).URI)
+		require.Equal(t, "http://a.test:80", r.teleport.All()["a"].Spec.(resource.AppSpec).URI)
 		r.teleport.Drop("a")
 		r.RenewNow("SIGHUP")
 		after(time.Second)

@@ -84,7 +84,7 @@ func (r *Reconciler) sayTroubles(ctx context.Context, p plan.Plan, result Result
 	var told strings.Builder
 	troubles := p.Troubles()
 	for _, a := range troubles {
-		if a.BlockedBy != plan.GateBudget {
+		if a.BlockedBy != plan.GateBudget || a.Misleads != "" {
 			fmt.Fprintf(&told, "%s %s %s %s\n", a.Op, a.Key, a.Workload, a.Reason)
 		}
 	}
@@ -99,6 +99,11 @@ func (r *Reconciler) sayTroubles(ctx context.Context, p plan.Plan, result Result
 	}
 	r.said.troubles = told.String()
 	for _, a := range troubles {
+		if a.Misleads != "" {
+			r.log.ErrorContext(ctx, "Users of a resource reach another workload.", "kind", string(a.Key.Kind), "name", a.Key.Name,
+				"workload", a.Workload, "reached", a.Misleads, "reason", a.Reason)
+			continue
+		}
 		if a.BlockedBy == plan.GateBudget {
 			continue
 		}
@@ -126,6 +131,11 @@ func problem(p plan.Plan, result Result) error {
 	if p.Budget.Frozen {
 		return failure.New(failure.Refused, "%d deletions are frozen: more than %d of %d in an hour; approve plan %s if they're right",
 			p.Budget.Asked, p.Budget.Limit, p.Budget.Base, p.Hash())
+	}
+	for i := range p.Actions {
+		if a := &p.Actions[i]; a.Misleads != "" {
+			return failure.New(failure.Conflict, "users of %d resources reach another workload; the first, %s: %s", p.Misleading(), a.Key, a.Reason)
+		}
 	}
 	var failures []Failure
 	for _, f := range result.Failures {

@@ -11,6 +11,7 @@ import (
 	"github.com/gravitational/trace"
 
 	"rollcall/destination"
+	"rollcall/discovery/plan"
 	"rollcall/failure"
 )
 
@@ -88,5 +89,5 @@ func (s *StateDirectory) Approve(hash string) error {
 
 func isHash(text string) bool {
 	raw, err := hex.DecodeString(text)
-	return err == nil && len(raw) == 6
+	return err == nil && len(raw) == plan.HashSize
 }

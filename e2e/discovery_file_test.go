@@ -146,7 +146,7 @@ func TestDiscoveryCommands(t *testing.T) {
 			Hash string `json:"deletion_hash"`
 		}
 		require.NoError(t, json.Unmarshal([]byte(out), &p), out)
-		code, _, problems := a.discovery(t, "apply", "--acknowledge", "0123456789ab")
+		code, _, problems := a.discovery(t, "apply", "--acknowledge", "0123456789abcdef0123456789abcdef")
 		require.Equal(t, 1, code)
 		require.Contains(t, problems, p.Hash)
 		require.Len(t, r.registered(t), 3)

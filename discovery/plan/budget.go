@@ -31,8 +31,8 @@ type History struct {
 	Acknowledged []resource.Key `json:"acknowledged,omitempty"`
 	// Since is when the record began, if deletions before it aren't known
 	// (nothing could be kept, or another agent held the lease); zero:
-	// everything is known. The budget then accrues over the hour after it, so
-	// that restarts gain nothing.
+	// everything is known. Whoever came before may have used up the hour's
+	// share, so nothing is deleted until that hour is over.
 	Since time.Time `json:"since,omitzero"`
 }
 
@@ -169,13 +169,21 @@ type ask struct {
 //	yes        yes            any            any         frozen: none goes
 //	yes        no             > limit        any         frozen: none goes
 //	yes        no             <= limit       known       all go
-//	yes        no             <= limit       began at t  as many as have accrued since t go
+//	yes        no             <= limit       began at t  none goes before t + 1 h
+//
+// It's in force from so many resources on, while an alarm stands, and where what
+// isn't known of the last hour could have brought it down from so many: what is
+// left after a share was deleted is small because of that.
 func budget(g Guard, h History, now time.Time, a ask) Budget {
 	h = h.Recent(now)
 	b := Budget{Used: len(h.Deleted), Asked: a.deletions, Free: a.deletions}
 	b.Base = a.owned + b.Used - a.returned
 	b.Limit = int(g.MaxDelete * float64(b.Base))
-	b.InForce = b.Base >= g.BudgetFrom && g.MaxDelete < 1
+	most := float64(b.Base)
+	if !h.Since.IsZero() {
+		most /= 1 - g.MaxDelete
+	}
+	b.InForce = g.MaxDelete < 1 && (most >= float64(g.BudgetFrom) || !h.Frozen.IsZero())
 	switch {
 	case !b.InForce:
 	case a.deletions+a.again == 0:
@@ -183,19 +191,12 @@ func budget(g Guard, h History, now time.Time, a ask) Budget {
 	case !h.Frozen.IsZero() || a.deletions > 0 && b.Used+a.deletions > b.Limit:
 		b.Frozen, b.Free = true, 0
 	case !h.Since.IsZero():
-		b.accrue(h.Since, now)
+		b.Free = 0
+		if a.deletions > 0 {
+			b.More = h.Since.Add(window)
+		}
 	}
 	return b
-}
-
-// accrue allows the part of the limit that belongs to the time since then.
-func (b *Budget) accrue(since, now time.Time) {
-	accrued := int(float64(b.Limit) * max(0, now.Sub(since).Seconds()) / window.Seconds())
-	b.Free = min(b.Asked, max(0, accrued-b.Used))
-	if b.Free < b.Asked {
-		next := max(accrued, b.Used) + 1
-		b.More = since.Add(window * time.Duration(next) / time.Duration(b.Limit)).Add(time.Second)
-	}
 }
 
 // detail is the gate's sentence.
@@ -207,7 +208,7 @@ func (b Budget) detail(share float64) string {
 		return fmt.Sprintf("deletions are frozen: %d deleted in the last hour and %d more asked for, of at most %d (%.0f %% of %d); approve them if they're right",
 			b.Used, b.Asked, b.Limit, share*100, b.Base)
 	case b.Free < b.Asked:
-		return fmt.Sprintf("it isn't known what was deleted in the last hour, so the %d deletions an hour accrue: %d of %d may go now", b.Limit, b.Free, b.Asked)
+		return fmt.Sprintf("it isn't known what was deleted in the last hour, before this agent began: the %d deletions wait until that hour is over (%s)", b.Asked, b.More.UTC().Format(time.RFC3339))
 	}
 	return fmt.Sprintf("%d deleted in the last hour and %d more are within %d (%.0f %% of %d)", b.Used, b.Asked, b.Limit, share*100, b.Base)
 }

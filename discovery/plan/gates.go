@@ -65,6 +65,8 @@ type leftover struct {
 	// vacated says that its workload asks for another name and gives this one
 	// up for the successor.
 	vacated bool
+	// usedBy is the workload that has its address now; empty: nobody.
+	usedBy string
 }
 
 // verdict is what all gates but budget and reread say of a leftover.
@@ -156,6 +158,9 @@ func gateAbsent(in *Input, l *leftover) (bool, string) {
 	}
 	if l.vacated {
 		return true, "its workload asks for another name"
+	}
+	if l.usedBy != "" {
+		return true, fmt.Sprintf("its workload is gone, and its address is that of %q now: its users would reach that", l.usedBy)
 	}
 	if in.Settled {
 		return true, fmt.Sprintf("nobody asks for it; it goes after %d good reads and %s", in.Guard.AbsentReads, in.Guard.AbsentFor)

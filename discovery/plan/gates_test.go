@@ -1,7 +1,9 @@
 package plan
 
 import (
+	"errors"
 	"fmt"
+	"strings"
 	"testing"
 	"time"
 
@@ -144,10 +146,15 @@ func TestBudget(t *testing.T) {
 		{name: "an alarm stands although less is asked for", history: frozen, ask: ask{owned: 10, deletions: 1}, frozen: true},
 		{name: "an alarm stands while more may be asked for", history: frozen, ask: ask{owned: 10, pending: 1}, frozen: true},
 		{name: "an alarm ends when nothing is", history: frozen, ask: ask{owned: 10}},
+		{name: "an alarm stands when an hour has left few", history: frozen, ask: ask{owned: 6, deletions: 6}, frozen: true},
 		{name: "an unknown hour has just begun", history: History{Since: noon}, ask: ask{owned: 20, deletions: 3}},
-		{name: "an unknown hour, a half of it", history: History{Since: noon.Add(-30 * time.Minute)}, ask: ask{owned: 20, deletions: 7}, free: 5},
+		{name: "an unknown hour, nearly all of it", history: History{Since: noon.Add(-59 * time.Minute)}, ask: ask{owned: 20, deletions: 7}},
 		{name: "an unknown hour is over", history: History{Since: noon.Add(-time.Hour)}, ask: ask{owned: 20, deletions: 7}, free: 7},
 		{name: "an unknown hour allows no more than others", history: History{Since: noon.Add(-59 * time.Minute)}, ask: ask{owned: 20, deletions: 11}, frozen: true},
+		{name: "6 of 12 may have gone in an unknown hour", history: History{Since: noon}, ask: ask{owned: 6, deletions: 6}, frozen: true},
+		{name: "and the others don't follow one by one", history: History{Since: noon}, ask: ask{owned: 6, deletions: 1}},
+		{name: "too few for anything to have gone", history: History{Since: noon}, ask: ask{owned: 4, deletions: 4}, free: 4},
+		{name: "an unknown hour where all may go", share: 1, history: History{Since: noon}, ask: ask{owned: 20, deletions: 20}, free: 20},
 	} {
 		t.Run(test.name, func(t *testing.T) {
 			guard := DefaultGuard()
@@ -161,12 +168,11 @@ func TestBudget(t *testing.T) {
 	}
 }
 
-func TestAccruingBudgetTellsWhenThereIsMore(t *testing.T) {
+func TestAnUnknownHourTellsWhenItIsOver(t *testing.T) {
 	h := History{Since: noon}
 	b := budget(DefaultGuard(), h, noon, ask{owned: 20, deletions: 3})
-	require.Equal(t, 0, b.Free)
-	require.Equal(t, noon.Add(6*time.Minute+time.Second), b.More)
-	require.Equal(t, 1, budget(DefaultGuard(), h, b.More, ask{owned: 20, deletions: 3}).Free)
+	require.Equal(t, noon.Add(time.Hour), b.More)
+	require.Equal(t, 3, budget(DefaultGuard(), h, b.More, ask{owned: 20, deletions: 3}).Free)
 }
 
 // crowd is n applications of n workloads.
@@ -279,6 +285,54 @@ func TestAdopt(t *testing.T) {
 				return
 			}
 			require.ErrorContains(t, err, test.told)
+		})
+	}
+}
+
+// Users of what is still registered mustn't reach whoever has its address next.
+func TestAnAddressThatIsAnothersNow(t *testing.T) {
+	moving := func(workload, name, uri string) Desired {
+		return Desired{Workload: workload, Resource: app(name, uri, nil)}
+	}
+	const first, second = "http://10.0.0.1", "http://10.0.0.2:80" // own is at 10.0.0.1:80
+	next := moving("b", "y", first)
+	for _, test := range []struct {
+		name   string
+		wishes []Desired
+		change func(in *Input)
+		want   string
+		alarm  string
+	}{
+		{"goes at once", []Desired{next}, nil, "create y(b), delete x(a)", ""},
+		{"stays for a while if nobody has it", []Desired{moving("b", "y", second)}, nil, "create y(b), blocked x(a) by absent", ""},
+		{"not on half a view", []Desired{next}, func(in *Input) { in.Failed = true }, "create y(b), blocked x(a) by source_complete", ""},
+		{"what is shared on purpose", []Desired{moving("a", "z", first), next}, func(in *Input) { in.Policy = PolicyUpsertOnly },
+			"create y(b), create z(a), blocked x(a) by absent", ""},
+		{"kept", []Desired{next}, func(in *Input) { in.Actual[0].Labels[resource.LabelKeep] = "true" }, "create y(b), blocked x(a) by keep", "b"},
+		{"no deletions", []Desired{next}, func(in *Input) { in.Policy = PolicyUpsertOnly }, "create y(b), blocked x(a) by policy", "b"},
+		{"no updates", []Desired{moving("a", "x", second), next}, func(in *Input) { in.Policy = PolicyCreateOnly }, "create y(b), blocked x(a) by policy", "b"},
+		{"frozen", []Desired{next}, func(in *Input) { in.Guard.BudgetFrom = 1 }, "create y(b), blocked x(a) by budget", "b"},
+		{"unreadable", []Desired{{Workload: "a", Err: errors.New("restarting")}, next}, nil,
+			"create y(b), blocked (a) by workload, blocked x(a) by absent", "b"},
+		{"disputed", []Desired{moving("a", "x", second), moving("a", "x", "http://10.0.0.3"), next}, nil,
+			"create y(b), conflict x(a), conflict x(a)", "b"},
+	} {
+		t.Run(test.name, func(t *testing.T) {
+			in := input(test.wishes, own("a", "x"))
+			in.Absences = nil
+			if test.change != nil {
+				test.change(&in)
+			}
+			p := Make(in)
+			require.Equal(t, test.want, short(p))
+			var alarms []string
+			for _, a := range p.Troubles() {
+				if a.Misleads != "" {
+					alarms = append(alarms, a.Misleads)
+					require.Contains(t, a.Reason, `its address 10.0.0.1:80 is that of "b" now`)
+				}
+			}
+			require.Equal(t, test.alarm, strings.Join(alarms, " "))
 		})
 	}
 }

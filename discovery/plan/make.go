@@ -33,6 +33,9 @@ import (
 //	asks for another name, which it can't have     blocked: it stays
 //	can't be read                                  blocked: it stays
 //
+// Whatever stays although its address is another workload's now is told (see
+// usedBy).
+//
 // Leased resources (TTL) that stay for whatever reason are refreshed when a
 // third of their life is over: one that a gate protects mustn't vanish by
 // itself.
@@ -46,6 +49,7 @@ func Make(in Input) Plan {
 	m.takeAll()
 	m.sweep()
 	m.spend()
+	m.mislead()
 	m.refresh()
 	sortActions(m.plan.Actions)
 	m.plan.DeletionHash = deletionHash(m.plan.Actions, false)
@@ -79,6 +83,9 @@ type maker struct {
 
 	// actual is the index of in.Actual by key.
 	actual map[resource.Key]int
+	// twins are keys that in.Actual has more than once, which no registry should
+	// say. Which of them a write would hit isn't known, so none is written.
+	twins map[resource.Key]bool
 	// claimed is true for what somebody asks for by its name, or that has to
 	// stay for that.
 	claimed []bool
@@ -101,16 +108,22 @@ type maker struct {
 	// that isn't known yet.
 	leftovers []*leftover
 	pending   int
+	// addresses are who is where; nil: nobody has asked yet.
+	addresses map[string][]string
 }
 
 // index looks at both sides once.
 func (m *maker) index() {
 	in := m.in
 	m.actual = make(map[resource.Key]int, len(in.Actual))
+	m.twins = map[resource.Key]bool{}
 	m.claimed = make([]bool, len(in.Actual))
 	m.mine = make([]bool, len(in.Actual))
 	for i := range in.Actual {
 		r := &in.Actual[i]
+		if _, twice := m.actual[r.Key()]; twice {
+			m.twins[r.Key()] = true
+		}
 		m.actual[r.Key()] = i
 		if in.ours(r) {
 			m.mine[i] = true
@@ -129,6 +142,9 @@ func (m *maker) index() {
 		m.claim(i)
 	}
 }
+
+// twinned is why nothing is done with a key that is registered more than once.
+const twinned = "the registry says that it's registered more than once, which can't be: nothing is done with it"
 
 // claim notes which name a workload asks for.
 func (m *maker) claim(i int) {
@@ -213,6 +229,10 @@ func (m *maker) decide(i int) {
 	d := &m.in.Desired[i]
 	key := d.Resource.Key()
 	at, exists := m.actual[key]
+	if m.twins[key] {
+		m.conflict(i, twinned)
+		return
+	}
 	if len(m.others) > 0 && m.contested(i, key, at, exists) {
 		return
 	}

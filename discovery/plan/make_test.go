@@ -300,7 +300,7 @@ func TestAbsenceEndsWithTheNextWish(t *testing.T) {
 func TestHashNamesTheDeletions(t *testing.T) {
 	in := input(nil, own("a", "x"), own("b", "y"))
 	hash := Make(in).Hash()
-	require.Len(t, hash, 12)
+	require.Len(t, hash, 32)
 	in.Actual = []resource.Resource{own("b", "y"), own("a", "x")}
 	in.Desired = []Desired{wish("c", "z")}
 	in.Now = noon.Add(time.Hour)
@@ -308,4 +308,15 @@ func TestHashNamesTheDeletions(t *testing.T) {
 	in.Actual = in.Actual[1:]
 	require.NotEqual(t, hash, Make(in).Hash())
 	require.Empty(t, Make(input(nil)).Hash())
+}
+
+// A registry that names one key twice is wrong, and a write could hit either.
+func TestARegistrysTwinsAreLeftAlone(t *testing.T) {
+	in := input(nil, own("a", "x"), own("b", "x"), own("c", "y"))
+	require.Equal(t, "delete y(c), conflict x(a), conflict x(b)", short(Make(in)))
+	require.Equal(t, "delete y(c), conflict x(a), conflict x(b)", short(Purge(in)))
+	in.Desired = []Desired{wish("b", "x")}
+	in.TTL = time.Hour // and none of them is refreshed
+	require.NotContains(t, short(Make(in)), "update x")
+	require.NotContains(t, short(Make(in)), "delete x")
 }

@@ -61,6 +61,9 @@ type Action struct {
 	// Wanted says that it's blocked because the configuration or a person asked
 	// for that (policy, keep): nothing is wrong.
 	Wanted bool `json:"wanted,omitempty"`
+	// Misleads is the workload that its users reach, since that has its address
+	// now; empty: none.
+	Misleads string `json:"misleads,omitempty"`
 	// Gates is what each gate said, up to the first that didn't open.
 	Gates []Check `json:"gates,omitempty"`
 	// Needs must be there before this is done: the resource that takes the
@@ -123,12 +126,24 @@ func (p Plan) Changes() bool {
 	return p.Count(OpCreate)+p.Count(OpUpdate)+p.Count(OpDelete) > 0
 }
 
-// Troubles returns the conflicts and what is blocked by more than time or
-// somebody's wish.
+// Misleading counts what stays registered although its address is another
+// workload's.
+func (p Plan) Misleading() int {
+	n := 0
+	for i := range p.Actions {
+		if p.Actions[i].Misleads != "" {
+			n++
+		}
+	}
+	return n
+}
+
+// Troubles returns the conflicts, what is blocked by more than time or
+// somebody's wish, and what leads its users to another workload.
 func (p Plan) Troubles() []Action {
 	var troubles []Action
 	for _, a := range p.Actions {
-		if a.Op == OpConflict || a.Op == OpBlocked && !a.Waiting && !a.Wanted {
+		if a.Op == OpConflict || a.Op == OpBlocked && (!a.Waiting && !a.Wanted || a.Misleads != "") {
 			troubles = append(troubles, a)
 		}
 	}
@@ -174,6 +189,11 @@ func (a *Action) asksDeletion(pending bool) bool {
 	return pending && a.BlockedBy == GateAbsent && a.Waiting && a.After == nil
 }
 
+// HashSize is how many bytes a plan's hash has. Workloads choose the names that
+// it's made of, and it approves deletions: nobody must find two sets that share
+// one.
+const HashSize = 16
+
 // deletionHash computes Hash.
 func deletionHash(actions []Action, pending bool) string {
 	var names []string
@@ -190,7 +210,7 @@ func deletionHash(actions []Action, pending bool) string {
 	for _, name := range names {
 		hash.Write([]byte(name))
 	}
-	return hex.EncodeToString(hash.Sum(nil)[:6])
+	return hex.EncodeToString(hash.Sum(nil)[:HashSize])
 }
 
 // sortActions puts actions into the order of Plan.Actions.

@@ -12,6 +12,10 @@ import (
 // name, so no budget stands before it; what is marked as one to keep stays.
 func Purge(in Input) Plan {
 	p := Plan{Actions: []Action{}}
+	times := map[resource.Key]int{}
+	for i := range in.Actual {
+		times[in.Actual[i].Key()]++
+	}
 	for i := range in.Actual {
 		r := &in.Actual[i]
 		if in.Owner == "" || r.Owner() != in.Owner {
@@ -23,6 +27,9 @@ func Purge(in Input) Plan {
 		if passed, detail := gateKeep(r); !passed {
 			a.Op, a.BlockedBy, a.Wanted, a.Reason = OpBlocked, GateKeep, true, "not deleted: "+detail
 			p.blocked(GateKeep)
+		}
+		if times[r.Key()] > 1 {
+			a.Op, a.BlockedBy, a.Wanted, a.Reason = OpConflict, "", false, twinned
 		}
 		p.Actions = append(p.Actions, a)
 	}

@@ -54,9 +54,16 @@ func (m *maker) sweep() {
 		if m.claimed[i] || m.in.Owner == "" || !m.mine[i] && r.Owner() != m.in.Owner {
 			continue
 		}
+		if m.twins[r.Key()] {
+			m.add(Action{Op: OpConflict, Key: r.Key(), Workload: r.Workload(), Before: r, Reason: twinned})
+			continue
+		}
 		l := m.leftover(r)
 		if l.held == "" && m.mine[i] {
 			l.absence = m.absence(r.Key())
+			if _, present := m.byIdentity[identity{r.Kind, r.Workload()}]; !present {
+				l.usedBy = m.usedBy(r)
+			}
 		}
 		switch v := m.in.judge(l); {
 		case v.stopped != "":
@@ -166,7 +173,7 @@ func (m *maker) refresh() {
 	var touched map[resource.Key]bool
 	for i := range m.in.Actual {
 		r := &m.in.Actual[i]
-		if !m.mine[i] {
+		if !m.mine[i] || m.twins[r.Key()] {
 			continue
 		}
 		if !m.in.stale(r) {
