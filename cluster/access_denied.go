@@ -35,6 +35,10 @@ func labelsField(kind string) string {
 // explain is translate for calls that need rules and labels of a role: it says
 // which of them is missing, as far as the server lets us know.
 func explain(what intent, roles []string, err error) error {
+	if what.kind != "" && trace.IsNotFound(err) {
+		// Translated, a missing token would be one that somebody joins with.
+		return failure.Wrap(failure.NotFound, err, "%s: there's none", what.op)
+	}
 	if err == nil || !trace.IsAccessDenied(err) {
 		return translate(what.op, err)
 	}

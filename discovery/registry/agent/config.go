@@ -71,12 +71,23 @@ func teleportConfig(o *Options, node string, r resource.Resource) ([]byte, error
 
 // record is what an agent was started for, kept in its container: it's how it's
 // known again after a crash. It can hold headers that are secrets, so it's a
-// file and no label.
+// file and no label. Its form is its own: those of package resource are for
+// people, who don't see secrets.
 type record struct {
-	Name        string            `json:"name"`
-	Description string            `json:"description,omitempty"`
-	Labels      map[string]string `json:"labels,omitempty"`
-	Spec        resource.AppSpec  `json:"spec"`
+	Name               string                  `json:"name"`
+	Description        string                  `json:"description,omitempty"`
+	Labels             map[string]string       `json:"labels,omitempty"`
+	URI                string                  `json:"uri"`
+	PublicAddr         string                  `json:"public_addr,omitempty"`
+	InsecureSkipVerify bool                    `json:"insecure_skip_verify,omitempty"`
+	Headers            [][2]string             `json:"headers,omitempty"`
+	Redirect           []string                `json:"redirect,omitempty"`
+	Commands           map[string]commandLabel `json:"commands,omitempty"`
+}
+
+type commandLabel struct {
+	Period  time.Duration `json:"period"`
+	Command []string      `json:"command"`
 }
 
 func encodeRecord(r resource.Resource) ([]byte, error) {
@@ -84,19 +95,48 @@ func encodeRecord(r resource.Resource) ([]byte, error) {
 	if !ok {
 		return nil, trace.BadParameter("%s isn't an application", r.Key())
 	}
-	return json.Marshal(record{r.Name, r.Description, r.Labels, spec})
+	kept := record{
+		Name: r.Name, Description: r.Description, Labels: r.Labels,
+		URI: spec.URI, PublicAddr: spec.PublicAddr, InsecureSkipVerify: spec.InsecureSkipVerify,
+	}
+	if spec.Rewrite != nil {
+		kept.Redirect = spec.Rewrite.Redirect
+		for _, header := range spec.Rewrite.Headers {
+			kept.Headers = append(kept.Headers, [2]string{header.Name, header.Value})
+		}
+	}
+	for key, label := range spec.DynamicLabels {
+		if kept.Commands == nil {
+			kept.Commands = map[string]commandLabel{}
+		}
+		kept.Commands[key] = commandLabel{label.Period, label.Command}
+	}
+	return json.Marshal(kept)
 }
 
 func decodeRecord(content []byte) (resource.Resource, error) {
-	var read record
-	if err := json.Unmarshal(content, &read); err != nil {
+	var kept record
+	if err := json.Unmarshal(content, &kept); err != nil {
 		return resource.Resource{}, trace.BadParameter("it can't be read")
 	}
-	if read.Name == "" {
+	if kept.Name == "" {
 		return resource.Resource{}, trace.BadParameter("it has no name")
 	}
+	spec := resource.AppSpec{URI: kept.URI, PublicAddr: kept.PublicAddr, InsecureSkipVerify: kept.InsecureSkipVerify}
+	if len(kept.Headers) > 0 || len(kept.Redirect) > 0 {
+		spec.Rewrite = &resource.Rewrite{Redirect: kept.Redirect}
+		for _, header := range kept.Headers {
+			spec.Rewrite.Headers = append(spec.Rewrite.Headers, resource.Header{Name: header[0], Value: header[1]})
+		}
+	}
+	for key, label := range kept.Commands {
+		if spec.DynamicLabels == nil {
+			spec.DynamicLabels = map[string]resource.DynamicLabel{}
+		}
+		spec.DynamicLabels[key] = resource.DynamicLabel{Period: label.Period, Command: label.Command}
+	}
 	return resource.Resource{
-		Kind: resource.KindApp, Name: read.Name, Description: read.Description, Labels: read.Labels, Spec: read.Spec,
+		Kind: resource.KindApp, Name: kept.Name, Description: kept.Description, Labels: kept.Labels, Spec: spec,
 	}, nil
 }
 
