@@ -6,6 +6,7 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"slices"
 
 	"golang.org/x/sys/unix"
 
@@ -130,14 +131,7 @@ func (d *Dir) parent() (*Dir, error) {
 // and the friends, who are users, can. In a directory with the sticky bit
 // others can't touch what isn't theirs, but its owner can.
 func (at *parent) replaceable(friends ...uint32) exposure {
-	friend := func(uid uint32) bool {
-		for _, f := range append(friends, 0) {
-			if uid == f {
-				return true
-			}
-		}
-		return false
-	}
+	friend := func(uid uint32) bool { return uid == 0 || slices.Contains(friends, uid) }
 	sticky := at.st.Mode&unix.S_ISVTX != 0
 	others := at.list.Permits(acl.Subject{UID: nobodyInParticular}, at.st.Uid, at.st.Gid, acl.Write|acl.Execute)
 	switch {

@@ -16,7 +16,7 @@ func causes(err error) string {
 	var stack string
 	walk(err, func(err error) {
 		var traced *trace.TraceErr
-		if t, ok := err.(*trace.TraceErr); ok { //nolint:errorlint // Every layer is visited by itself.
+		if t, ok := err.(*trace.TraceErr); ok { // every layer is visited by itself
 			traced = t
 		}
 		if traced != nil {

@@ -255,7 +255,7 @@ func TestServerBindsItsAddressAndCanRunAgain(t *testing.T) {
 				return false
 			}
 			resp.Body.Close()
-			return resp.StatusCode == 200
+			return resp.StatusCode == http.StatusOK
 		}, 30*time.Second, 5*time.Millisecond)
 		cancel()
 		require.NoError(t, <-result)

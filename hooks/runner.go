@@ -7,6 +7,7 @@ import (
 	"log/slog"
 	"os"
 	"path/filepath"
+	"slices"
 	"sync"
 	"time"
 
@@ -211,7 +212,7 @@ func (r *Runner) serve(ctx context.Context, change Change) bool {
 // hooks before it are returned.
 func (r *Runner) list() ([]task, error) {
 	inDirectory, err := r.listDirectory()
-	return append(r.tasks[:len(r.tasks):len(r.tasks)], inDirectory...), err
+	return append(slices.Clip(r.tasks), inDirectory...), err
 }
 
 func (r *Runner) listDirectory() ([]task, error) {

@@ -50,7 +50,7 @@ func (d *Directory) Import() (string, error) {
 	}
 	own, err := d.read(fileIdentity)
 	if err != nil && !errors.Is(err, fs.ErrNotExist) {
-		return "", nil //nolint:nilerr // Load says what is wrong with it
+		return "", nil // Load says what is wrong with it
 	}
 	stored, err := d.readTbot()
 	switch {

@@ -56,7 +56,8 @@ func newAgentStage(t *testing.T) *agentStage {
 // engine returns a client of the Engine; through says how it's reached.
 func engine(t *testing.T, through func(http.RoundTripper) http.RoundTripper) *client.Client {
 	t.Helper()
-	doer := &http.Client{Transport: &http.Transport{}}
+	transport := &http.Transport{}
+	doer := &http.Client{Transport: transport}
 	options := []client.Opt{client.WithHTTPClient(doer), client.FromEnv, client.WithHost(engineHost()), client.WithAPIVersionNegotiation()}
 	if through != nil {
 		options = append(options, func(*client.Client) error {
@@ -66,7 +67,7 @@ func engine(t *testing.T, through func(http.RoundTripper) http.RoundTripper) *cl
 	}
 	docker, err := client.NewClientWithOpts(options...)
 	require.NoError(t, err)
-	t.Cleanup(doer.CloseIdleConnections)
+	t.Cleanup(transport.CloseIdleConnections)
 	return docker
 }
 
@@ -369,13 +370,6 @@ func TestAgentReadopted(t *testing.T) {
 	asWanted(t, fourth, wanted)
 	require.Len(t, s.containers(t, wanted.Name), 1)
 	s.served(t, wanted.Name, 1)
-}
-
-// CloseIdleConnections closes those below.
-func (c *crash) CloseIdleConnections() {
-	if closer, ok := c.next.(interface{ CloseIdleConnections() }); ok {
-		closer.CloseIdleConnections()
-	}
 }
 
 // crash is a transport after whose last call nothing goes through any more, as if
