@@ -81,11 +81,14 @@ func engineHost() string {
 // open is a start of rollcall: a registry that knows nothing yet.
 func (s *agentStage) open(t *testing.T, docker *client.Client) *agent.Registry {
 	t.Helper()
-	g, err := agent.New(docker, s.access, s.opts, owner, on.log)
+	g, err := agent.New(docker, s.access, s.opts, owner, key(1), on.log)
 	require.NoError(t, err)
 	t.Cleanup(g.Close)
 	return g
 }
+
+// key is one of a service that has just that key.
+func key(b byte) []byte { return bytes.Repeat([]byte{b}, agent.KeySize) }
 
 // removeAll removes what the test has left: containers and records.
 func (s *agentStage) removeAll(t *testing.T) {
@@ -488,7 +491,7 @@ func TestAgentThatCantJoin(t *testing.T) {
 // TestAgentForeign: what another's agent serves is seen and never touched.
 func TestAgentForeign(t *testing.T) {
 	s := newAgentStage(t)
-	theirs, err := agent.New(s.docker, s.access, s.opts, owner+"-else", on.log)
+	theirs, err := agent.New(s.docker, s.access, s.opts, owner+"-else", key(2), on.log)
 	require.NoError(t, err)
 	t.Cleanup(theirs.Close)
 	wanted := s.app(t, s.web(t, "theirs"))

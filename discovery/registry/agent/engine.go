@@ -7,6 +7,7 @@ import (
 	"errors"
 	"io"
 	"io/fs"
+	"slices"
 	"strings"
 	"time"
 
@@ -14,6 +15,7 @@ import (
 	"github.com/docker/docker/api/types/container"
 	"github.com/docker/docker/api/types/filters"
 	"github.com/docker/docker/client"
+	"github.com/gravitational/trace"
 
 	"rollcall/discovery/resource"
 	"rollcall/failure"
@@ -42,8 +44,8 @@ type engine struct {
 	owner  string
 }
 
-// list returns the owner's containers in any state; of one application, or of
-// all if name is empty.
+// list returns the containers that bear the owner's label, in any state; of one
+// application, or of all if name is empty. Whose they are, a label doesn't prove.
 func (e *engine) list(ctx context.Context, name string) ([]container.Summary, error) {
 	ctx, cancel := context.WithTimeout(ctx, callTimeout)
 	defer cancel()
@@ -54,11 +56,20 @@ func (e *engine) list(ctx context.Context, name string) ([]container.Summary, er
 	all, err := e.docker.ContainerList(ctx, container.ListOptions{
 		All: true, Filters: filters.NewArgs(filters.Arg("label", resource.LabelOwner+"="+e.owner), filters.Arg("label", label)),
 	})
-	return all, e.explain("listing the agents' containers", err)
+	if err != nil {
+		return nil, e.explain("listing the agents' containers", err)
+	}
+	// An Engine without containers answers []. `null` comes from something
+	// else, and would have an agent started for each application.
+	if all == nil || slices.ContainsFunc(all, func(c container.Summary) bool { return c.ID == "" }) {
+		return nil, failure.New(failure.Transient, "the Docker Engine %s answered no list of the agents' containers", e.docker.DaemonHost())
+	}
+	return all, nil
 }
 
-// create makes a container that isn't started, with files in it.
-func (e *engine) create(ctx context.Context, name string, config *container.Config, host *container.HostConfig, files []byte) (string, error) {
+// create makes a container that isn't started, with the files in it that are
+// packed for its ID.
+func (e *engine) create(ctx context.Context, name string, config *container.Config, host *container.HostConfig, files func(id string) ([]byte, error)) (string, error) {
 	ctx, cancel := context.WithTimeout(ctx, callTimeout)
 	defer cancel()
 	made, err := e.docker.ContainerCreate(ctx, config, host, nil, nil, name)
@@ -68,7 +79,11 @@ func (e *engine) create(ctx context.Context, name string, config *container.Conf
 	if err != nil {
 		return "", e.explain("making the container "+name, err)
 	}
-	return made.ID, e.put(ctx, made.ID, files)
+	content, err := files(made.ID)
+	if err != nil {
+		return made.ID, trace.Wrap(err)
+	}
+	return made.ID, e.put(ctx, made.ID, content)
 }
 
 // put unpacks an archive at the container's root.

@@ -169,6 +169,11 @@ func (g *Registry) forget(there []container.Summary) {
 			delete(g.known, id)
 		}
 	}
+	for id := range g.strangers {
+		if !ids[id] {
+			delete(g.strangers, id)
+		}
+	}
 	for host, at := range g.removed {
 		if time.Since(at) > time.Minute {
 			delete(g.removed, host)

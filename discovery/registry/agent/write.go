@@ -109,13 +109,13 @@ func (g *Registry) start(ctx context.Context, r resource.Resource, settings stri
 	if !g.open() {
 		return trace.Wrap(context.Canceled)
 	}
-	secret := randomHex(32)
+	secret := randomHex(tokenBytes)
 	node := g.nodeName(r.Name)
 	files, err := g.files(node, r, secret)
 	if err != nil {
 		return failure.Wrap(failure.Configuration, err, "%s: %s", r.Key(), trace.UserMessage(err))
 	}
-	config, host := g.containerOf(r, settings)
+	config, host := g.containerOf(r, node, settings)
 	id, err := g.engine.create(ctx, node, config, host, files)
 	agent := &seen{id: id, node: node, app: r.Name, state: container.StateCreated}
 	if err == nil {
@@ -242,6 +242,9 @@ func (g *Registry) createToken(ctx context.Context, secret string) error {
 }
 
 func (g *Registry) deleteToken(ctx context.Context, secret string) error {
+	if !isToken(secret) {
+		return failure.New(failure.Conflict, "a token that no agent of ours can have is never deleted")
+	}
 	err := g.access.DeleteToken(ctx, secret)
 	if failure.KindOf(err) == failure.NotFound {
 		return nil
@@ -249,8 +252,9 @@ func (g *Registry) deleteToken(ctx context.Context, secret string) error {
 	return trace.Wrap(err)
 }
 
-// files are what the agent's container holds of ours.
-func (g *Registry) files(node string, r resource.Resource, secret string) ([]byte, error) {
+// files are what the agent's container holds of ours, packed as soon as its ID
+// is known: the record is sealed for that one.
+func (g *Registry) files(node string, r resource.Resource, secret string) (func(id string) ([]byte, error), error) {
 	config, err := teleportConfig(&g.opts, node, r)
 	if err != nil {
 		return nil, trace.Wrap(err)
@@ -267,16 +271,21 @@ func (g *Registry) files(node string, r resource.Resource, secret string) ([]byt
 		// The token comes first: what has a record has had its token.
 		{name: g.opts.fileAt(tokenFile), content: []byte(secret), mode: 0o600},
 		{name: g.opts.ConfigPath, content: config, mode: 0o600},
-		{name: g.opts.fileAt(recordFile), content: content, mode: 0o600},
 	}
 	if ca != nil {
 		files = append(files, file{name: g.opts.fileAt(caFile), content: ca, mode: 0o644})
 	}
-	return pack(time.Now(), files...)
+	return func(id string) ([]byte, error) {
+		record, err := g.seals.close(id, content)
+		if err != nil {
+			return nil, trace.Wrap(err)
+		}
+		return pack(time.Now(), append(files, file{name: g.opts.fileAt(recordFile), content: record, mode: 0o600})...)
+	}, nil
 }
 
 // containerOf is the container as Docker is asked for it.
-func (g *Registry) containerOf(r resource.Resource, settings string) (*container.Config, *container.HostConfig) {
+func (g *Registry) containerOf(r resource.Resource, node, settings string) (*container.Config, *container.HostConfig) {
 	config := &container.Config{
 		Image: g.opts.Image,
 		Labels: map[string]string{
@@ -285,6 +294,7 @@ func (g *Registry) containerOf(r resource.Resource, settings string) (*container
 			resource.LabelSource: r.Labels[resource.LabelSource], resource.LabelWorkload: r.Labels[resource.LabelWorkload],
 		},
 	}
+	config.Labels[labelSeal] = g.seals.container(node, config.Labels)
 	if g.opts.CAFile != "" {
 		config.Env = []string{"SSL_CERT_FILE=" + g.opts.fileAt(caFile)}
 	}
