@@ -56,6 +56,9 @@ func (e *engine) list(ctx context.Context, name string) ([]container.Summary, er
 	all, err := e.docker.ContainerList(ctx, container.ListOptions{
 		All: true, Filters: filters.NewArgs(filters.Arg("label", resource.LabelOwner+"="+e.owner), filters.Arg("label", label)),
 	})
+	if errors.Is(err, context.DeadlineExceeded) {
+		return nil, failure.Wrap(failure.Unreachable, err, "listing the agents' containers: the Docker Engine %s doesn't answer", e.docker.DaemonHost())
+	}
 	if err != nil {
 		return nil, e.explain("listing the agents' containers", err)
 	}
@@ -177,7 +180,9 @@ func logText(content []byte) string {
 	return strings.ToValidUTF8(strings.TrimSuffix(text.String(), "; "), "?")
 }
 
-// explain turns what the Engine says into a sentence and a kind.
+// explain turns what the Engine says into a sentence and a kind. One container
+// that hangs isn't an Engine that can't be reached, which would end the work on
+// all the others: only the list tells that.
 func (e *engine) explain(op string, err error) error {
 	switch {
 	case err == nil:
@@ -186,7 +191,9 @@ func (e *engine) explain(op string, err error) error {
 		return err
 	case errors.Is(err, fs.ErrPermission):
 		return failure.Wrap(failure.Configuration, err, "%s: no permission to use the Docker Engine's socket %s", op, e.docker.DaemonHost())
-	case client.IsErrConnectionFailed(err), errors.Is(err, context.DeadlineExceeded):
+	case errors.Is(err, context.DeadlineExceeded):
+		return failure.Wrap(failure.Transient, err, "%s: the Docker Engine %s didn't do it in time", op, e.docker.DaemonHost())
+	case client.IsErrConnectionFailed(err):
 		return failure.Wrap(failure.Unreachable, err, "%s: the Docker Engine %s doesn't answer", op, e.docker.DaemonHost())
 	case errdefs.IsNotFound(err):
 		return failure.Wrap(failure.NotFound, err, "%s: it's gone", op)

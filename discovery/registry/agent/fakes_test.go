@@ -33,11 +33,15 @@ import (
 type fakeEngine struct {
 	mu    sync.Mutex
 	boxes map[string]*box
-	calls []string // METHOD ID VERB, of single containers
-	null  bool     // the list is `null`
-	stall string   // the verb that isn't answered before the caller gives up
-	words string   // what the containers log
+	calls []string      // METHOD ID VERB, of single containers
+	null  bool          // the list is `null`
+	stall string        // the verb that isn't answered
+	free  chan struct{} // closed: what isn't answered is refused
+	words string        // what the containers log
 }
+
+// listVerb is the list of containers as what stalls.
+const listVerb = "list"
 
 type box struct {
 	id, name string
@@ -57,11 +61,15 @@ func (e *fakeEngine) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	_, path, _ := strings.Cut(r.URL.Path, "/containers/")
 	id, verb, _ := strings.Cut(path, "/")
 	e.mu.Lock()
-	stall := e.stall != "" && verb == e.stall
+	stall := e.stall != "" && (verb == e.stall || path == "json" && e.stall == listVerb)
 	e.mu.Unlock()
 	if stall {
 		_, _ = io.Copy(io.Discard, r.Body)
-		<-r.Context().Done()
+		select {
+		case <-r.Context().Done():
+		case <-e.free:
+			http.Error(w, `{"message":"too late"}`, http.StatusInternalServerError)
+		}
 		return
 	}
 	e.mu.Lock()
@@ -236,7 +244,7 @@ type bench struct {
 
 func newBench(t *testing.T, change ...func(*Options)) *bench {
 	t.Helper()
-	b := &bench{engine: &fakeEngine{boxes: map[string]*box{}}, cluster: &fakeCluster{tokens: map[string]bool{}}, log: &bytes.Buffer{}}
+	b := &bench{engine: &fakeEngine{boxes: map[string]*box{}, free: make(chan struct{})}, cluster: &fakeCluster{tokens: map[string]bool{}}, log: &bytes.Buffer{}}
 	opts := Options{Image: "teleport:14.2.3", ProxyAddr: "proxy.example.com:443"}
 	for _, c := range change {
 		c(&opts)
@@ -248,6 +256,7 @@ func newBench(t *testing.T, change ...func(*Options)) *bench {
 	t.Cleanup(func() { _ = docker.Close() })
 	b.Registry, err = build(docker, b.cluster, opts, testOwner, bytes.Repeat([]byte{7}, KeySize), slog.New(slog.NewTextHandler(b.log, nil)))
 	require.NoError(t, err)
+	b.poll = 5 * time.Millisecond
 	t.Cleanup(b.Close)
 	return b
 }

@@ -36,6 +36,8 @@ type Registry struct {
 	engine *engine
 	log    *slog.Logger
 
+	poll time.Duration // how often it's looked for a new agent's record
+
 	ctx    context.Context // ends with Close
 	cancel context.CancelFunc
 	joins  sync.WaitGroup
@@ -48,8 +50,8 @@ type Registry struct {
 	strangers map[string]bool
 	// removed are host IDs whose records were removed just now: lists lag.
 	removed map[string]time.Time
-	// problems are joins that failed since Settle was called last.
-	problems []error
+	// failures are of joins, until one of that application succeeds.
+	failures failures
 	closed   bool
 }
 
@@ -103,7 +105,7 @@ func build(docker *client.Client, access access, opts Options, owner string, key
 	ctx, cancel := context.WithCancel(context.Background())
 	return &Registry{
 		opts: opts, owner: owner, seals: sealer{key}, access: access, engine: &engine{docker: docker, owner: owner}, log: log,
-		ctx: ctx, cancel: cancel, known: map[string]*known{}, strangers: map[string]bool{}, removed: map[string]time.Time{},
+		poll: joinPoll, ctx: ctx, cancel: cancel, failures: failures{}, known: map[string]*known{}, strangers: map[string]bool{}, removed: map[string]time.Time{},
 	}, nil
 }
 
@@ -118,7 +120,7 @@ func (g *Registry) Close() {
 }
 
 // Settle waits until every agent that was started has registered or failed, and
-// returns the failures since it was called last.
+// returns what failed since it was called last, once for each application.
 func (g *Registry) Settle(ctx context.Context) error {
 	done := make(chan struct{})
 	go func() {
@@ -132,9 +134,7 @@ func (g *Registry) Settle(ctx context.Context) error {
 	}
 	g.mu.Lock()
 	defer g.mu.Unlock()
-	err := errors.Join(g.problems...)
-	g.problems = nil
-	return err
+	return g.failures.take()
 }
 
 // Canonical returns r as the registry lists it: see dynamic.Canonical. An agent's

@@ -40,8 +40,14 @@ func (g *Registry) put(ctx context.Context, r resource.Resource) error {
 	if !one.ours() {
 		return g.foreign("registering", one)
 	}
-	if trouble := one.trouble(&g.opts, settings, time.Now()); one.usable(trouble, r) {
+	trouble := one.trouble(&g.opts, settings, time.Now())
+	if one.usable(trouble, r) {
 		return trace.Wrap(g.tidy(ctx, one))
+	}
+	if trouble == troubleJoin {
+		if err := g.resting(one.agents[0], r, settings); err != nil {
+			return trace.Wrap(err)
+		}
 	}
 	serving := make([]*seen, 0, len(one.agents))
 	for _, agent := range one.agents {
@@ -57,6 +63,16 @@ func (g *Registry) put(ctx context.Context, r resource.Resource) error {
 		return trace.Wrap(err)
 	}
 	return trace.Wrap(g.start(ctx, r, settings, serving))
+}
+
+// resting returns why the same agent as before isn't started again just now.
+func (g *Registry) resting(failed *seen, wanted resource.Resource, settings string) error {
+	if !failed.readable || failed.settings != settings || !resource.Equal(failed.record, wanted) {
+		return nil // it was another; that one may do better
+	}
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	return g.failures.resting(wanted.Name, time.Now())
 }
 
 // Delete ends the application's agents: first the agent, then its record, which
@@ -75,6 +91,9 @@ func (g *Registry) Delete(ctx context.Context, r resource.Resource) error {
 			return trace.Wrap(err)
 		}
 	}
+	g.mu.Lock()
+	delete(g.failures, r.Name)
+	g.mu.Unlock()
 	return trace.Wrap(g.removeRecords(ctx, r.Name, one.stale))
 }
 
@@ -153,7 +172,9 @@ func (g *Registry) undo(ctx context.Context, agent *seen, secret string) {
 // removeAgent ends an agent: its token, the agent, its records, the container.
 // Each step's failure keeps the next from being done.
 func (g *Registry) removeAgent(ctx context.Context, agent *seen) error {
-	g.endJoin(agent.id)
+	if err := g.endJoin(ctx, agent.id); err != nil {
+		return trace.Wrap(err)
+	}
 	if err := g.spend(ctx, agent.id); err != nil {
 		return trace.Wrap(err)
 	}
