@@ -201,7 +201,11 @@ func (a *agent) registries(s *discoveryService, access *cluster.Access, env envi
 		s.closers = append(s.closers, func() { _ = engine.Close() })
 		options := s.options.Agent
 		options.ProxyAddr = cmp.Or(options.ProxyAddr, a.cfg.Cluster.ProxyServer)
-		registry, err := agents.New(engine, access, options, s.owner, a.log)
+		key, err := a.serviceKey(s.options.Name)
+		if err != nil {
+			return nil, trace.Wrap(err)
+		}
+		registry, err := agents.New(engine, access, options, s.owner, key, a.log)
 		if err != nil {
 			return nil, trace.Wrap(err)
 		}

@@ -6,7 +6,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"sync/atomic"
 	"testing"
 	"time"
 
@@ -113,38 +112,4 @@ func TestSemaphore(t *testing.T) {
 	_, err = second.Extend(t.Context(), ttl)
 	require.Equal(t, failure.NotFound, failure.KindOf(err), "%v", err)
 	require.NoError(t, first.Release(t.Context()))
-}
-
-// TestWatch: a change is hinted at.
-func TestWatch(t *testing.T) {
-	ctx, cancel := context.WithCancel(t.Context())
-	var hints atomic.Int32
-	ended := make(chan error, 1)
-	go func() {
-		ended <- on.as(t, "all").Watch(ctx, []string{"app", "db", "kube_cluster", "windows_desktop"}, func() { hints.Add(1) })
-	}()
-	eventually(t, "the beginning of the watch", func() error { return atLeast(&hints, 1) })
-	before := hints.Load()
-	apps, err := dynamic.New(on.as(t, "all"), resource.KindApp, owner)
-	require.NoError(t, err)
-	r := resource.Resource{Kind: resource.KindApp, Name: unique(t, "w"), Spec: resource.AppSpec{URI: "http://localhost"},
-		Labels: map[string]string{resource.LabelOwner: owner}}
-
-	require.NoError(t, apps.Create(t.Context(), r))
-	t.Cleanup(func() { require.NoError(t, apps.Delete(cleanupContext(t), r)) })
-
-	eventually(t, "a hint", func() error { return atLeast(&hints, before+1) })
-	cancel()
-	require.NoError(t, <-ended)
-	// What everybody may read can be watched by everybody; tokens can't.
-	err = on.as(t, "all").Watch(t.Context(), []string{"token"}, func() {})
-	require.Equal(t, failure.Refused, failure.KindOf(err), "%v", err)
-	require.ErrorContains(t, err, "the role all lacks the rule {resources: [token], verbs: [read]}")
-}
-
-func atLeast(n *atomic.Int32, want int32) error {
-	if now := n.Load(); now < want {
-		return fmt.Errorf("%d", now)
-	}
-	return nil
 }

@@ -3,6 +3,7 @@
 package registry_test
 
 import (
+	"archive/tar"
 	"bytes"
 	"context"
 	"encoding/json"
@@ -19,6 +20,7 @@ import (
 
 	"github.com/docker/docker/api/types/container"
 	"github.com/docker/docker/api/types/filters"
+	"github.com/docker/docker/api/types/image"
 	"github.com/docker/docker/client"
 	"github.com/gravitational/teleport/api/types"
 	"github.com/stretchr/testify/require"
@@ -81,11 +83,14 @@ func engineHost() string {
 // open is a start of rollcall: a registry that knows nothing yet.
 func (s *agentStage) open(t *testing.T, docker *client.Client) *agent.Registry {
 	t.Helper()
-	g, err := agent.New(docker, s.access, s.opts, owner, on.log)
+	g, err := agent.New(docker, s.access, s.opts, owner, key(1), on.log)
 	require.NoError(t, err)
 	t.Cleanup(g.Close)
 	return g
 }
+
+// key is one of a service that has just that key.
+func key(b byte) []byte { return bytes.Repeat([]byte{b}, agent.KeySize) }
 
 // removeAll removes what the test has left: containers and records.
 func (s *agentStage) removeAll(t *testing.T) {
@@ -488,7 +493,7 @@ func TestAgentThatCantJoin(t *testing.T) {
 // TestAgentForeign: what another's agent serves is seen and never touched.
 func TestAgentForeign(t *testing.T) {
 	s := newAgentStage(t)
-	theirs, err := agent.New(s.docker, s.access, s.opts, owner+"-else", on.log)
+	theirs, err := agent.New(s.docker, s.access, s.opts, owner+"-else", key(2), on.log)
 	require.NoError(t, err)
 	t.Cleanup(theirs.Close)
 	wanted := s.app(t, s.web(t, "theirs"))
@@ -511,4 +516,55 @@ func TestAgentForeign(t *testing.T) {
 	content, err := json.Marshal(foreign)
 	require.NoError(t, err)
 	require.False(t, bytes.Contains(content, []byte("agent-state")))
+}
+
+// TestAgentStranger: a container made of an agent's own image and labels, by
+// whoever may start containers, is never touched, and gets nothing deleted.
+func TestAgentStranger(t *testing.T) {
+	s := newAgentStage(t)
+	wanted := s.app(t, s.web(t, "ours"))
+	require.NoError(t, s.g.Create(t.Context(), wanted))
+	s.settled(t, s.g)
+	ours := s.containers(t, wanted.Name)[0]
+	admin := on.admin(t)
+	theirs, err := types.NewProvisionToken(unique(t, "theirs"), types.SystemRoles{types.RoleNode}, time.Now().Add(time.Hour))
+	require.NoError(t, err)
+	require.NoError(t, admin.CreateToken(t.Context(), theirs))
+
+	// Whatever the agent's container has, labels and files included.
+	committed, err := s.docker.ContainerCommit(t.Context(), ours.ID, container.CommitOptions{})
+	require.NoError(t, err)
+	t.Cleanup(func() {
+		_, err := s.docker.ImageRemove(cleanupContext(t), committed.ID, image.RemoveOptions{Force: true})
+		require.NoError(t, err)
+	})
+	made, err := s.docker.ContainerCreate(t.Context(), &container.Config{Image: committed.ID}, nil, nil, nil, unique(t, "stranger"))
+	require.NoError(t, err)
+	t.Cleanup(func() {
+		require.NoError(t, s.docker.ContainerRemove(cleanupContext(t), made.ID, container.RemoveOptions{Force: true}))
+	})
+	stranger, err := s.docker.ContainerInspect(t.Context(), made.ID)
+	require.NoError(t, err)
+	require.Equal(t, wanted.Name, stranger.Config.Labels["rollcall/agent"], "the labels are inherited")
+	var files bytes.Buffer
+	archive := tar.NewWriter(&files)
+	require.NoError(t, archive.WriteHeader(&tar.Header{Name: "etc/teleport/rollcall-token", Typeflag: tar.TypeReg, Mode: 0o600, Size: int64(len(theirs.GetName()))}))
+	_, err = archive.Write([]byte(theirs.GetName()))
+	require.NoError(t, err)
+	require.NoError(t, archive.Close())
+	for _, id := range []string{made.ID, ours.ID} {
+		require.NoError(t, s.docker.CopyToContainer(t.Context(), id, "/", bytes.NewReader(files.Bytes()), container.CopyToContainerOptions{}))
+	}
+
+	again := s.open(t, s.docker)
+	asWanted(t, again, wanted)
+	require.NoError(t, again.Update(t.Context(), wanted))
+	reaches(t, wanted, "ours")
+	require.NoError(t, again.Delete(t.Context(), wanted))
+
+	s.served(t, wanted.Name, 0)
+	left := s.containers(t, wanted.Name)
+	require.Len(t, left, 1)
+	require.Equal(t, made.ID, left[0].ID)
+	require.NoError(t, admin.DeleteToken(t.Context(), theirs.GetName()), "it's still there")
 }

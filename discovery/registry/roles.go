@@ -69,6 +69,7 @@ func Role(o RoleOptions) (types.Role, []string, error) {
 	}
 	if o.Lease {
 		allow.Rules = append(allow.Rules, types.NewRule(types.KindSemaphore, []string{types.VerbCreate, types.VerbUpdate}))
+		warnings = append(warnings, leaseWarning)
 	}
 	if len(allow.Rules) == 0 {
 		return nil, nil, failure.New(failure.Configuration, "a role needs at least one kind of resource")
@@ -81,7 +82,9 @@ func Role(o RoleOptions) (types.Role, []string, error) {
 }
 
 const (
-	agentWarning = "AGENT MODE: the right to create tokens can't be limited. Whoever has this bot's identity can make a token for any role, Auth and Proxy included, and that is the whole cluster. Use dynamic mode if you can; else give this role to a bot of its own, on a host that you trust as much as an Auth Service."
+	agentWarning = "AGENT MODE: the right to create tokens can't be limited. Whoever has this bot's identity can make a token for any role, Auth and Proxy included, and that is the whole cluster. Use dynamic mode if you can; else give this role to a bot of its own, on a host that you trust as much as an Auth Service. And because it must see whether a name is taken, the role may see every application of the cluster (app_labels is '*'), and so its bearer may open every one."
+
+	leaseWarning = "Lease: the right to semaphores can't be limited to one. Whoever has this bot's identity can take any of the cluster's, such as those that limit users' sessions."
 
 	mixedWarning = "The service registers applications in both modes: app_labels can't be limited then, and the cluster itself doesn't keep the service from changing others' dynamic applications. Use a bot and a service for each mode."
 

@@ -21,7 +21,7 @@ func TestRole(t *testing.T) {
 		warnings []string
 	}{
 		"app":   {RoleOptions{Name: "app", Owner: "o", Dynamic: []resource.Kind{resource.KindApp}}, nil},
-		"all":   {RoleOptions{Name: "all", Owner: "o", Dynamic: resource.Kinds(), Lease: true}, []string{desktopWarning}},
+		"all":   {RoleOptions{Name: "all", Owner: "o", Dynamic: resource.Kinds(), Lease: true}, []string{desktopWarning, leaseWarning}},
 		"agent": {RoleOptions{Name: "agent", Owner: "o", Agent: true}, []string{agentWarning}},
 	}
 	for name, test := range tests {
@@ -43,6 +43,7 @@ func TestRole(t *testing.T) {
 	_, warnings, err := Role(RoleOptions{Name: "both", Owner: "o", Agent: true, Dynamic: []resource.Kind{resource.KindApp}})
 	require.NoError(t, err)
 	require.Equal(t, []string{agentWarning, mixedWarning}, warnings)
+	require.Contains(t, agentWarning, "may open every one")
 	for _, bad := range []RoleOptions{
 		{Name: "r", Dynamic: resource.Kinds()}, {Name: "r", Owner: "o"}, {Owner: "o", Agent: true},
 		{Name: "r", Owner: "o", Dynamic: []resource.Kind{"node"}},

@@ -7,6 +7,7 @@ import (
 	"errors"
 	"io"
 	"io/fs"
+	"slices"
 	"strings"
 	"time"
 
@@ -14,6 +15,7 @@ import (
 	"github.com/docker/docker/api/types/container"
 	"github.com/docker/docker/api/types/filters"
 	"github.com/docker/docker/client"
+	"github.com/gravitational/trace"
 
 	"rollcall/discovery/resource"
 	"rollcall/failure"
@@ -42,8 +44,8 @@ type engine struct {
 	owner  string
 }
 
-// list returns the owner's containers in any state; of one application, or of
-// all if name is empty.
+// list returns the containers that bear the owner's label, in any state; of one
+// application, or of all if name is empty. Whose they are, a label doesn't prove.
 func (e *engine) list(ctx context.Context, name string) ([]container.Summary, error) {
 	ctx, cancel := context.WithTimeout(ctx, callTimeout)
 	defer cancel()
@@ -54,11 +56,23 @@ func (e *engine) list(ctx context.Context, name string) ([]container.Summary, er
 	all, err := e.docker.ContainerList(ctx, container.ListOptions{
 		All: true, Filters: filters.NewArgs(filters.Arg("label", resource.LabelOwner+"="+e.owner), filters.Arg("label", label)),
 	})
-	return all, e.explain("listing the agents' containers", err)
+	if errors.Is(err, context.DeadlineExceeded) {
+		return nil, failure.Wrap(failure.Unreachable, err, "listing the agents' containers: the Docker Engine %s doesn't answer", e.docker.DaemonHost())
+	}
+	if err != nil {
+		return nil, e.explain("listing the agents' containers", err)
+	}
+	// An Engine without containers answers []. `null` comes from something
+	// else, and would have an agent started for each application.
+	if all == nil || slices.ContainsFunc(all, func(c container.Summary) bool { return c.ID == "" }) {
+		return nil, failure.New(failure.Transient, "the Docker Engine %s answered no list of the agents' containers", e.docker.DaemonHost())
+	}
+	return all, nil
 }
 
-// create makes a container that isn't started, with files in it.
-func (e *engine) create(ctx context.Context, name string, config *container.Config, host *container.HostConfig, files []byte) (string, error) {
+// create makes a container that isn't started, with the files in it that are
+// packed for its ID.
+func (e *engine) create(ctx context.Context, name string, config *container.Config, host *container.HostConfig, files func(id string) ([]byte, error)) (string, error) {
 	ctx, cancel := context.WithTimeout(ctx, callTimeout)
 	defer cancel()
 	made, err := e.docker.ContainerCreate(ctx, config, host, nil, nil, name)
@@ -68,7 +82,11 @@ func (e *engine) create(ctx context.Context, name string, config *container.Conf
 	if err != nil {
 		return "", e.explain("making the container "+name, err)
 	}
-	return made.ID, e.put(ctx, made.ID, files)
+	content, err := files(made.ID)
+	if err != nil {
+		return made.ID, trace.Wrap(err)
+	}
+	return made.ID, e.put(ctx, made.ID, content)
 }
 
 // put unpacks an archive at the container's root.
@@ -162,7 +180,9 @@ func logText(content []byte) string {
 	return strings.ToValidUTF8(strings.TrimSuffix(text.String(), "; "), "?")
 }
 
-// explain turns what the Engine says into a sentence and a kind.
+// explain turns what the Engine says into a sentence and a kind. One container
+// that hangs isn't an Engine that can't be reached, which would end the work on
+// all the others: only the list tells that.
 func (e *engine) explain(op string, err error) error {
 	switch {
 	case err == nil:
@@ -171,7 +191,9 @@ func (e *engine) explain(op string, err error) error {
 		return err
 	case errors.Is(err, fs.ErrPermission):
 		return failure.Wrap(failure.Configuration, err, "%s: no permission to use the Docker Engine's socket %s", op, e.docker.DaemonHost())
-	case client.IsErrConnectionFailed(err), errors.Is(err, context.DeadlineExceeded):
+	case errors.Is(err, context.DeadlineExceeded):
+		return failure.Wrap(failure.Transient, err, "%s: the Docker Engine %s didn't do it in time", op, e.docker.DaemonHost())
+	case client.IsErrConnectionFailed(err):
 		return failure.Wrap(failure.Unreachable, err, "%s: the Docker Engine %s doesn't answer", op, e.docker.DaemonHost())
 	case errdefs.IsNotFound(err):
 		return failure.Wrap(failure.NotFound, err, "%s: it's gone", op)

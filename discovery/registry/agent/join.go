@@ -45,9 +45,7 @@ func (g *Registry) await(agent *seen, secret string, replaced []*seen) {
 		if k := g.known[agent.id]; k != nil && k.join == j {
 			k.join = nil
 		}
-		if err != nil {
-			g.problems = append(g.problems, err)
-		}
+		g.failures.note(agent.app, err, time.Now())
 	}()
 }
 
@@ -84,7 +82,7 @@ func (g *Registry) finish(ctx context.Context, agent *seen, secret string, repla
 func (g *Registry) awaitRecord(ctx context.Context, agent *seen) bool {
 	ctx, cancel := context.WithTimeout(ctx, g.opts.JoinTimeout)
 	defer cancel()
-	tick := time.NewTicker(joinPoll)
+	tick := time.NewTicker(g.poll)
 	defer tick.Stop()
 	for {
 		select {
@@ -108,7 +106,7 @@ func (g *Registry) awaitRecord(ctx context.Context, agent *seen) bool {
 // giveUp stops an agent that didn't register. Its container stays for whoever
 // wants to look, until the next update replaces it.
 func (g *Registry) giveUp(ctx context.Context, agent *seen, secret string) error {
-	words := strings.ReplaceAll(g.engine.lastWords(ctx, agent.id), secret, "[token]")
+	words := tail(strings.ReplaceAll(g.engine.lastWords(ctx, agent.id), secret, "[token]"))
 	g.mu.Lock()
 	if k := g.known[agent.id]; k != nil {
 		k.failed = true
@@ -123,17 +121,24 @@ func (g *Registry) giveUp(ctx context.Context, agent *seen, secret string) error
 	return err
 }
 
-// endJoin ends the waiting for an agent that is to be removed.
-func (g *Registry) endJoin(id string) {
+// endJoin ends the waiting for an agent that is to be removed. It may be busy
+// with an Engine that doesn't answer: the caller's time counts.
+func (g *Registry) endJoin(ctx context.Context, id string) error {
 	g.mu.Lock()
 	var j *join
 	if k := g.known[id]; k != nil {
 		j = k.join
 	}
 	g.mu.Unlock()
-	if j != nil {
-		j.cancel()
-		<-j.done
+	if j == nil {
+		return nil
+	}
+	j.cancel()
+	select {
+	case <-j.done:
+		return nil
+	case <-ctx.Done():
+		return failure.Wrap(failure.Transient, ctx.Err(), "the container %s: the waiting for its agent didn't end in time", short(id))
 	}
 }
 
@@ -167,6 +172,11 @@ func (g *Registry) forget(there []container.Summary) {
 	for id, k := range g.known {
 		if !ids[id] && k.join == nil {
 			delete(g.known, id)
+		}
+	}
+	for id := range g.strangers {
+		if !ids[id] {
+			delete(g.strangers, id)
 		}
 	}
 	for host, at := range g.removed {

@@ -72,14 +72,17 @@ type group struct {
 	agents []*seen
 	// stale are records of ours without a container.
 	stale []served
-	// foreign are others' records.
+	// foreign are others' records, and those of containers that aren't proven to
+	// be ours.
 	foreign []served
 	// present says which agents (by node) have a record.
 	present map[string]bool
 }
 
 // assemble groups containers and records by application, sorted by name.
-func assemble(owner string, agents []*seen, records []served) []*group {
+// strangers are the names of containers that bear our labels and aren't ours:
+// what they serve is left alone.
+func assemble(owner string, agents []*seen, strangers map[string]bool, records []served) []*group {
 	groups := map[string]*group{}
 	of := func(name string) *group {
 		if groups[name] == nil {
@@ -98,6 +101,9 @@ func assemble(owner string, agents []*seen, records []served) []*group {
 		switch {
 		case record.resource.Owner() != owner:
 			g.foreign = append(g.foreign, record)
+		case strangers[record.node] && !nodes[record.node]:
+			record.resource = disowned(record.resource)
+			g.foreign = append(g.foreign, record)
 		case nodes[record.node]:
 			g.present[record.node] = true
 		default:
@@ -113,6 +119,13 @@ func assemble(owner string, agents []*seen, records []served) []*group {
 	}
 	slices.SortFunc(sorted, func(a, b *group) int { return cmp.Compare(a.name, b.name) })
 	return sorted
+}
+
+// disowned is a resource without the label that says it's ours.
+func disowned(r resource.Resource) resource.Resource {
+	r = r.Clone()
+	delete(r.Labels, resource.LabelOwner)
+	return r
 }
 
 // ours says whether any of the group is.

@@ -67,7 +67,7 @@ func TestTrouble(t *testing.T) {
 	}
 	for name, test := range tests {
 		t.Run(name, func(t *testing.T) {
-			groups := assemble(testOwner, test.agents, test.records)
+			groups := assemble(testOwner, test.agents, nil, test.records)
 			require.Len(t, groups, 1)
 
 			shown, trouble := groups[0].shown(opts, "s", now)
@@ -82,7 +82,7 @@ func TestTrouble(t *testing.T) {
 // What is shown with a state is a copy: the state must never be registered.
 func TestStateIsOnlyShown(t *testing.T) {
 	a := &seen{app: "web", node: "n", state: container.StateExited, readable: true, record: recordOf("web", "", testOwner).resource}
-	groups := assemble(testOwner, []*seen{a}, nil)
+	groups := assemble(testOwner, []*seen{a}, nil, nil)
 
 	_, trouble := groups[0].shown(&Options{}, "", time.Now())
 
@@ -110,7 +110,7 @@ func TestAssemble(t *testing.T) {
 	groups := assemble(testOwner, []*seen{
 		{id: "old", node: "n-old", app: "b", created: now.Add(-time.Hour)},
 		{id: "new", node: "n-new", app: "b", created: now},
-	}, []served{recordOf("c", "theirs", "x"), recordOf("b", "n-new", testOwner), recordOf("a", "gone", testOwner), recordOf("b", "n-old", "x")})
+	}, nil, []served{recordOf("c", "theirs", "x"), recordOf("b", "n-new", testOwner), recordOf("a", "gone", testOwner), recordOf("b", "n-old", "x")})
 
 	require.Len(t, groups, 3)
 	require.Equal(t, []string{"a", "b", "c"}, []string{groups[0].name, groups[1].name, groups[2].name})

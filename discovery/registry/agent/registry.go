@@ -13,7 +13,9 @@ import (
 	"sync"
 	"time"
 
+	"github.com/docker/docker/api/types/container"
 	"github.com/docker/docker/client"
+	"github.com/gravitational/teleport/api/types"
 	"github.com/gravitational/trace"
 
 	"rollcall/cluster"
@@ -29,9 +31,12 @@ import (
 type Registry struct {
 	opts   Options
 	owner  string
-	access *cluster.Access
+	seals  sealer
+	access access
 	engine *engine
 	log    *slog.Logger
+
+	poll time.Duration // how often it's looked for a new agent's record
 
 	ctx    context.Context // ends with Close
 	cancel context.CancelFunc
@@ -40,11 +45,32 @@ type Registry struct {
 	mu sync.Mutex // protects the following
 	// known is what was learned of containers, by ID.
 	known map[string]*known
+	// strangers are the IDs of containers of which it was told that they bear our
+	// labels and aren't ours.
+	strangers map[string]bool
 	// removed are host IDs whose records were removed just now: lists lag.
 	removed map[string]time.Time
-	// problems are joins that failed since Settle was called last.
-	problems []error
+	// failures are of joins, until one of that application succeeds.
+	failures failures
 	closed   bool
+}
+
+// records are what the cluster knows of agents.
+type records interface {
+	AppServers(ctx context.Context, name string) ([]types.AppServer, error)
+	DeleteAppServer(ctx context.Context, hostID, name string) error
+}
+
+// tokens are what agents join with.
+type tokens interface {
+	CreateToken(ctx context.Context, token types.ProvisionToken) error
+	DeleteToken(ctx context.Context, name string) error
+}
+
+// access is what is asked of the cluster: *cluster.Access.
+type access interface {
+	records
+	tokens
 }
 
 // known is what was learned of a container and doesn't change by itself.
@@ -58,19 +84,28 @@ type known struct {
 }
 
 // New returns a registry that makes containers with an Engine, for an owner.
-// The options were validated, and have a ProxyAddr. Nothing is asked yet. The
-// caller closes the registry, and the Engine's client after it.
-func New(docker *client.Client, access *cluster.Access, opts Options, owner string, log *slog.Logger) (*Registry, error) {
+// The options were validated, and have a ProxyAddr. key, of KeySize bytes, proves
+// which containers are ours; with another one they're strangers to us, which are
+// never touched. Nothing is asked yet. The caller closes the registry, and the
+// Engine's client after it.
+func New(docker *client.Client, access *cluster.Access, opts Options, owner string, key []byte, log *slog.Logger) (*Registry, error) {
+	return build(docker, access, opts, owner, key, log)
+}
+
+func build(docker *client.Client, access access, opts Options, owner string, key []byte, log *slog.Logger) (*Registry, error) {
 	if err := opts.Validate(); err != nil {
 		return nil, trace.Wrap(err)
+	}
+	if len(key) != KeySize {
+		return nil, failure.New(failure.Configuration, "the key that proves which agents are ours must have %d bytes, and has %d", KeySize, len(key))
 	}
 	if opts.ProxyAddr == "" {
 		return nil, failure.New(failure.Configuration, "an agent needs the proxy's address: set proxy_addr")
 	}
 	ctx, cancel := context.WithCancel(context.Background())
 	return &Registry{
-		opts: opts, owner: owner, access: access, engine: &engine{docker: docker, owner: owner}, log: log,
-		ctx: ctx, cancel: cancel, known: map[string]*known{}, removed: map[string]time.Time{},
+		opts: opts, owner: owner, seals: sealer{key}, access: access, engine: &engine{docker: docker, owner: owner}, log: log,
+		poll: joinPoll, ctx: ctx, cancel: cancel, failures: failures{}, known: map[string]*known{}, strangers: map[string]bool{}, removed: map[string]time.Time{},
 	}, nil
 }
 
@@ -85,7 +120,7 @@ func (g *Registry) Close() {
 }
 
 // Settle waits until every agent that was started has registered or failed, and
-// returns the failures since it was called last.
+// returns what failed since it was called last, once for each application.
 func (g *Registry) Settle(ctx context.Context) error {
 	done := make(chan struct{})
 	go func() {
@@ -99,9 +134,7 @@ func (g *Registry) Settle(ctx context.Context) error {
 	}
 	g.mu.Lock()
 	defer g.mu.Unlock()
-	err := errors.Join(g.problems...)
-	g.problems = nil
-	return err
+	return g.failures.take()
 }
 
 // Canonical returns r as the registry lists it: see dynamic.Canonical. An agent's
@@ -164,7 +197,7 @@ func (g *Registry) look(ctx context.Context, name string) ([]*group, string, err
 	if err != nil {
 		return nil, "", trace.Wrap(err)
 	}
-	agents, err := g.agents(ctx, name)
+	agents, strangers, err := g.agents(ctx, name)
 	if err != nil {
 		return nil, "", trace.Wrap(err)
 	}
@@ -177,7 +210,7 @@ func (g *Registry) look(ctx context.Context, name string) ([]*group, string, err
 		}
 		records = append(records, served{server.GetHostID(), server.GetHostname(), dynamic.ReadApp(server.GetApp())})
 	}
-	groups := assemble(g.owner, agents, records)
+	groups := assemble(g.owner, agents, strangers, records)
 	for _, one := range groups {
 		for _, agent := range one.agents {
 			g.noteAway(agent, one.present[agent.node])
@@ -202,33 +235,61 @@ func (g *Registry) noteAway(agent *seen, present bool) {
 }
 
 // agents returns our containers with what is known of them; what isn't known yet
-// is read from their files. So it's after a restart of ours.
-func (g *Registry) agents(ctx context.Context, name string) ([]*seen, error) {
+// is read from their files. So it's after a restart of ours. Of containers that
+// have our labels and aren't proven to be ours it returns the names, and reads
+// nothing.
+func (g *Registry) agents(ctx context.Context, name string) ([]*seen, map[string]bool, error) {
 	containers, err := g.engine.list(ctx, name)
 	if err != nil {
-		return nil, trace.Wrap(err)
+		return nil, nil, trace.Wrap(err)
 	}
 	if name == "" {
 		g.forget(containers)
 	}
 	var agents []*seen
+	strangers := map[string]bool{}
 	for _, c := range containers {
+		node := nodeOf(c)
+		if !g.seals.made(node, c.Labels) {
+			g.tellStranger(ctx, c.ID, node)
+			strangers[node] = true
+			continue
+		}
 		agent := &seen{
-			id: c.ID, app: c.Labels[labelApp], settings: c.Labels[labelSettings], state: c.State, created: time.Unix(c.Created, 0),
+			id: c.ID, node: node, app: c.Labels[labelApp], settings: c.Labels[labelSettings], state: c.State, created: time.Unix(c.Created, 0),
 		}
 		agent.marks = map[string]string{
 			resource.LabelOwner: c.Labels[resource.LabelOwner], resource.LabelSource: c.Labels[resource.LabelSource],
 			resource.LabelWorkload: c.Labels[resource.LabelWorkload],
 		}
-		if len(c.Names) > 0 {
-			agent.node = strings.TrimPrefix(c.Names[0], "/")
-		}
 		if err := g.learn(ctx, agent); err != nil {
-			return nil, trace.Wrap(err)
+			return nil, nil, trace.Wrap(err)
 		}
 		agents = append(agents, agent)
 	}
-	return agents, nil
+	return agents, strangers, nil
+}
+
+// nodeOf is a container's own name; beside it, links of others name it.
+func nodeOf(c container.Summary) string {
+	for _, name := range c.Names {
+		if name = strings.TrimPrefix(name, "/"); !strings.Contains(name, "/") {
+			return name
+		}
+	}
+	return ""
+}
+
+// tellStranger says once that a container has our labels and isn't ours.
+func (g *Registry) tellStranger(ctx context.Context, id, node string) {
+	g.mu.Lock()
+	told := g.strangers[id]
+	g.strangers[id] = true
+	g.mu.Unlock()
+	if !told {
+		g.log.WarnContext(ctx, "A container has the labels of an agent of ours, and it isn't proven that we've made it: it's left alone. If it was renamed, name it as before; if the storage was lost, or it's a copy, remove it.",
+			"container", node, "id", short(id))
+	}
 }
 
 // learn fills in what is known of a container.
@@ -237,7 +298,7 @@ func (g *Registry) learn(ctx context.Context, agent *seen) error {
 	k := g.known[agent.id]
 	g.mu.Unlock()
 	if k == nil {
-		fresh, whole, err := g.readFiles(ctx, agent.id)
+		fresh, whole, err := g.readFiles(ctx, agent)
 		if failure.KindOf(err) == failure.NotFound {
 			return nil // it's gone since it was listed
 		}
@@ -262,19 +323,21 @@ func (g *Registry) learn(ctx context.Context, agent *seen) error {
 
 // readFiles reads what a container was started for, and if its token is still
 // there. Not whole: somebody may be about to write the files.
-func (g *Registry) readFiles(ctx context.Context, id string) (k *known, whole bool, err error) {
+func (g *Registry) readFiles(ctx context.Context, agent *seen) (k *known, whole bool, err error) {
 	k = &known{}
-	content, err := g.engine.read(ctx, id, g.opts.fileAt(recordFile))
+	content, err := g.engine.read(ctx, agent.id, g.opts.fileAt(recordFile))
 	switch {
 	case errors.Is(err, fs.ErrNotExist):
 		return k, false, nil
 	case err != nil:
 		return nil, false, trace.Wrap(err)
 	}
-	if k.record, err = decodeRecord(content); err == nil {
-		k.readable = true
+	if record, err := g.believe(agent, content); err == nil {
+		k.record, k.readable = record, true
+	} else {
+		g.log.WarnContext(ctx, "What an agent was started for can't be believed.", "app", agent.app, "container", agent.node, "err", err)
 	}
-	token, err := g.token(ctx, id)
+	token, err := g.token(ctx, agent.id)
 	if err != nil {
 		return nil, false, trace.Wrap(err)
 	}
@@ -282,13 +345,43 @@ func (g *Registry) readFiles(ctx context.Context, id string) (k *known, whole bo
 	return k, k.readable, nil
 }
 
-// token reads a container's token; empty: it's spent, or was never there.
+// believe returns a container's record if we've put it there, for what the
+// container's labels say.
+func (g *Registry) believe(agent *seen, content []byte) (resource.Resource, error) {
+	content, err := g.seals.open(agent.id, content)
+	if err != nil {
+		return resource.Resource{}, trace.Wrap(err)
+	}
+	record, err := decodeRecord(content)
+	if err != nil {
+		return resource.Resource{}, trace.Wrap(err)
+	}
+	if record.Name != agent.app {
+		return resource.Resource{}, trace.BadParameter("it's for another application than the container's label names")
+	}
+	for label, value := range agent.marks {
+		if record.Labels[label] != value {
+			return resource.Resource{}, trace.BadParameter("it differs from the container in the label %s", label)
+		}
+	}
+	return record, nil
+}
+
+// token reads a container's token; empty: it's spent, was never there, or isn't
+// one that we can have made.
 func (g *Registry) token(ctx context.Context, id string) (string, error) {
 	content, err := g.engine.read(ctx, id, g.opts.fileAt(tokenFile))
 	if errors.Is(err, fs.ErrNotExist) {
 		return "", nil
 	}
-	return strings.TrimSpace(string(content)), trace.Wrap(err)
+	if err != nil {
+		return "", trace.Wrap(err)
+	}
+	secret := strings.TrimSpace(string(content))
+	if !isToken(secret) {
+		return "", nil
+	}
+	return secret, nil
 }
 
 // settings is a hash of all that makes two containers for one application differ.

@@ -40,8 +40,14 @@ func (g *Registry) put(ctx context.Context, r resource.Resource) error {
 	if !one.ours() {
 		return g.foreign("registering", one)
 	}
-	if trouble := one.trouble(&g.opts, settings, time.Now()); one.usable(trouble, r) {
+	trouble := one.trouble(&g.opts, settings, time.Now())
+	if one.usable(trouble, r) {
 		return trace.Wrap(g.tidy(ctx, one))
+	}
+	if trouble == troubleJoin {
+		if err := g.resting(one.agents[0], r, settings); err != nil {
+			return trace.Wrap(err)
+		}
 	}
 	serving := make([]*seen, 0, len(one.agents))
 	for _, agent := range one.agents {
@@ -57,6 +63,16 @@ func (g *Registry) put(ctx context.Context, r resource.Resource) error {
 		return trace.Wrap(err)
 	}
 	return trace.Wrap(g.start(ctx, r, settings, serving))
+}
+
+// resting returns why the same agent as before isn't started again just now.
+func (g *Registry) resting(failed *seen, wanted resource.Resource, settings string) error {
+	if !failed.readable || failed.settings != settings || !resource.Equal(failed.record, wanted) {
+		return nil // it was another; that one may do better
+	}
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	return g.failures.resting(wanted.Name, time.Now())
 }
 
 // Delete ends the application's agents: first the agent, then its record, which
@@ -75,6 +91,9 @@ func (g *Registry) Delete(ctx context.Context, r resource.Resource) error {
 			return trace.Wrap(err)
 		}
 	}
+	g.mu.Lock()
+	delete(g.failures, r.Name)
+	g.mu.Unlock()
 	return trace.Wrap(g.removeRecords(ctx, r.Name, one.stale))
 }
 
@@ -109,13 +128,13 @@ func (g *Registry) start(ctx context.Context, r resource.Resource, settings stri
 	if !g.open() {
 		return trace.Wrap(context.Canceled)
 	}
-	secret := randomHex(32)
+	secret := randomHex(tokenBytes)
 	node := g.nodeName(r.Name)
 	files, err := g.files(node, r, secret)
 	if err != nil {
 		return failure.Wrap(failure.Configuration, err, "%s: %s", r.Key(), trace.UserMessage(err))
 	}
-	config, host := g.containerOf(r, settings)
+	config, host := g.containerOf(r, node, settings)
 	id, err := g.engine.create(ctx, node, config, host, files)
 	agent := &seen{id: id, node: node, app: r.Name, state: container.StateCreated}
 	if err == nil {
@@ -153,7 +172,9 @@ func (g *Registry) undo(ctx context.Context, agent *seen, secret string) {
 // removeAgent ends an agent: its token, the agent, its records, the container.
 // Each step's failure keeps the next from being done.
 func (g *Registry) removeAgent(ctx context.Context, agent *seen) error {
-	g.endJoin(agent.id)
+	if err := g.endJoin(ctx, agent.id); err != nil {
+		return trace.Wrap(err)
+	}
 	if err := g.spend(ctx, agent.id); err != nil {
 		return trace.Wrap(err)
 	}
@@ -242,6 +263,9 @@ func (g *Registry) createToken(ctx context.Context, secret string) error {
 }
 
 func (g *Registry) deleteToken(ctx context.Context, secret string) error {
+	if !isToken(secret) {
+		return failure.New(failure.Conflict, "a token that no agent of ours can have is never deleted")
+	}
 	err := g.access.DeleteToken(ctx, secret)
 	if failure.KindOf(err) == failure.NotFound {
 		return nil
@@ -249,8 +273,9 @@ func (g *Registry) deleteToken(ctx context.Context, secret string) error {
 	return trace.Wrap(err)
 }
 
-// files are what the agent's container holds of ours.
-func (g *Registry) files(node string, r resource.Resource, secret string) ([]byte, error) {
+// files are what the agent's container holds of ours, packed as soon as its ID
+// is known: the record is sealed for that one.
+func (g *Registry) files(node string, r resource.Resource, secret string) (func(id string) ([]byte, error), error) {
 	config, err := teleportConfig(&g.opts, node, r)
 	if err != nil {
 		return nil, trace.Wrap(err)
@@ -267,16 +292,21 @@ func (g *Registry) files(node string, r resource.Resource, secret string) ([]byt
 		// The token comes first: what has a record has had its token.
 		{name: g.opts.fileAt(tokenFile), content: []byte(secret), mode: 0o600},
 		{name: g.opts.ConfigPath, content: config, mode: 0o600},
-		{name: g.opts.fileAt(recordFile), content: content, mode: 0o600},
 	}
 	if ca != nil {
 		files = append(files, file{name: g.opts.fileAt(caFile), content: ca, mode: 0o644})
 	}
-	return pack(time.Now(), files...)
+	return func(id string) ([]byte, error) {
+		record, err := g.seals.close(id, content)
+		if err != nil {
+			return nil, trace.Wrap(err)
+		}
+		return pack(time.Now(), append(files, file{name: g.opts.fileAt(recordFile), content: record, mode: 0o600})...)
+	}, nil
 }
 
 // containerOf is the container as Docker is asked for it.
-func (g *Registry) containerOf(r resource.Resource, settings string) (*container.Config, *container.HostConfig) {
+func (g *Registry) containerOf(r resource.Resource, node, settings string) (*container.Config, *container.HostConfig) {
 	config := &container.Config{
 		Image: g.opts.Image,
 		Labels: map[string]string{
@@ -285,6 +315,7 @@ func (g *Registry) containerOf(r resource.Resource, settings string) (*container
 			resource.LabelSource: r.Labels[resource.LabelSource], resource.LabelWorkload: r.Labels[resource.LabelWorkload],
 		},
 	}
+	config.Labels[labelSeal] = g.seals.container(node, config.Labels)
 	if g.opts.CAFile != "" {
 		config.Env = []string{"SSL_CERT_FILE=" + g.opts.fileAt(caFile)}
 	}
