@@ -24,7 +24,7 @@ import (
 // Labels of our containers, beside resource.LabelOwner.
 const (
 	// labelApp holds the application's name, and marks the container as an agent.
-	labelApp = resource.LabelPrefix + "agent"
+	labelApp = resource.LabelAgent
 	// labelSettings is a hash of what the options say of the container.
 	labelSettings = resource.LabelPrefix + "agent-settings"
 )
