@@ -38,8 +38,6 @@ TAGS ?=
 # left out.
 SMALL := -tags 'grpcnotrace $(TAGS)' -gcflags 'github.com/gravitational/teleport/api/...=-l'
 
-# The official agent's libraries link only without assembly (see e2e/go.mod).
-E2E_TAGS := -tags purego
 # Builds what the end-to-end tests need, or what it's told: e2e/harness/build
 # has the one list, and asks this Makefile's build for bin/rollcall.
 E2E_BUILD := cd e2e && $(GO) run -buildvcs=false ./cmd/build
@@ -83,10 +81,10 @@ unit: ## Run the unit tests of the root module, with the race detector
 e2e: build e2e-binaries e2e-tests ## Run the end-to-end tests (E2E_ARGS="-run TestName -v")
 
 e2e-tests:
-	cd e2e && $(GO) test $(E2E_TAGS) ./... -count=1 -timeout $(E2E_TIMEOUT) $(E2E_ARGS)
+	cd e2e && $(GO) test ./... -count=1 -timeout $(E2E_TIMEOUT) $(E2E_ARGS)
 
 e2e-vet:
-	cd e2e && $(GO) vet $(E2E_TAGS) ./...
+	cd e2e && $(GO) vet ./...
 
 # Go's own cache decides if there is anything to do; the first time takes
 # minutes, because a whole Teleport cluster is compiled.
