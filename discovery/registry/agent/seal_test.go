@@ -99,7 +99,9 @@ func TestRecordOfAnother(t *testing.T) {
 			return content
 		},
 		"sealed, of another name": func(b *bench, ours, _ *box) []byte {
-			content, _ := encodeRecord(web("zzz"))
+			r := web("grafana")
+			r.Name = "zzz" // and all the rest as the labels say
+			content, _ := encodeRecord(r)
 			content, _ = b.seals.close(ours.id, content)
 			return content
 		},
