@@ -31,7 +31,8 @@ type registryStage struct {
 // TestRegistries runs the registries' tests of dynamic resources, of every kind,
 // as bots that have just the roles that rollcall prints.
 func TestRegistries(t *testing.T) {
-	runRegistryTests(t, "Test", "^TestAgent", nil)
+	// TestRole is a unit test, and its golden files are in the package's directory.
+	runRegistryTests(t, "Test", "^Test(Agent|Role$)", nil)
 }
 
 // TestAgentRegistry runs those of agents in containers of a real Docker Engine.
