@@ -107,13 +107,16 @@ type world struct {
 	approved map[string]bool
 	// deleted is when each resource that nobody approved to be deleted was.
 	deleted map[string]time.Time
+	// known is what was ours at a look since the last full one: between those
+	// we needn't hear that a person took or deleted something.
+	known map[string]bool
 }
 
 // play plays the history of a seed.
 func play(t *testing.T, seed uint64, metrics *Metrics) tally {
 	w := &world{
 		t: t, seed: seed, metrics: metrics, random: rand.New(rand.NewPCG(seed, 7)),
-		source: NewFakeSource(), teleport: NewFakeTeleport(), store: &MemoryStore{}, approved: map[string]bool{}, deleted: map[string]time.Time{},
+		source: NewFakeSource(), teleport: NewFakeTeleport(), store: &MemoryStore{}, known: map[string]bool{}, approved: map[string]bool{}, deleted: map[string]time.Time{},
 	}
 	w.source.silent = true
 	w.policy = []plan.Policy{plan.PolicySync, plan.PolicySync, plan.PolicySync, plan.PolicyUpsertOnly, plan.PolicyCreateOnly}[w.random.IntN(5)]
@@ -246,8 +249,12 @@ func (w *world) look(restart bool) {
 	w.tally.steps++
 	ctx, cancel := context.WithCancel(w.t.Context())
 	w.crash = cancel
-	before := w.owned()
-	p, _, _ := w.r.reconcile(ctx, forEver, look{full: w.chance(0.5)})
+	before, full := w.owned(), w.chance(0.5)
+	if full || !w.r.seen.listed {
+		w.known = map[string]bool{} // it's listed anew
+	}
+	maps.Copy(w.known, before)
+	p, _, _ := w.r.reconcile(ctx, forEver, look{full: full})
 	crashed := ctx.Err() != nil
 	cancel()
 	w.crash = nil
@@ -318,8 +325,9 @@ func (w *world) checkBudget(owned map[string]bool) int {
 	w.teleport.tried = nil
 	now := time.Now()
 	maps.DeleteFunc(w.deleted, func(_ string, at time.Time) bool { return now.Sub(at) >= time.Hour })
+	known := maps.Clone(w.known)
 	for name := range w.deleted {
-		owned[name] = true
+		owned[name], known[name] = true, true
 	}
 	more, unapproved := false, 0
 	for _, write := range tried {
@@ -332,7 +340,7 @@ func (w *world) checkBudget(owned map[string]bool) int {
 		w.deleted[write.Name] = write.At
 	}
 	if more && len(owned) >= plan.DefaultGuard().BudgetFrom {
-		require.LessOrEqual(w.t, len(w.deleted), len(owned)/2, "seed %d: the budget doesn't hold", w.seed)
+		require.LessOrEqual(w.t, len(w.deleted), max(len(owned), len(known))/2, "seed %d: the budget doesn't hold", w.seed)
 	}
 	return unapproved
 }
@@ -347,6 +355,7 @@ func (w *world) settle() {
 		time.Sleep(2 * time.Minute)
 		var err error
 		before := w.owned()
+		w.known = maps.Clone(before)
 		p, _, err = w.r.reconcile(w.t.Context(), forEver, look{full: true})
 		w.checkWrites(before)
 		require.NoError(w.t, err, "seed %d", w.seed)
