@@ -76,6 +76,7 @@ test: ## Do all the set-up and run all the tests
 
 unit: ## Run the unit tests of the root module, with the race detector
 	$(GO) test $(RACE) ./...
+	$(GO) test -run '^TestHistories$$' ./discovery
 
 e2e: build e2e-binaries e2e-tests ## Run the end-to-end tests (E2E_ARGS="-run TestName -v")
 

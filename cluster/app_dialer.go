@@ -37,6 +37,9 @@ const (
 	longestDialPause = 200 * time.Millisecond
 	// sessionTickets is how many TLS sessions are kept for resumption.
 	sessionTickets = 256
+	// askPause is for how long the way that's known is used without a question
+	// after one that wasn't answered.
+	askPause = 30 * time.Second
 )
 
 // AppDialer opens connections to the proxy for the traffic of applications. It
@@ -44,9 +47,26 @@ const (
 type AppDialer struct {
 	cluster *Cluster
 
+	// mu protects the following.
 	mu sync.Mutex
-	// known is the way that worked last, protected by mu.
+	// known is the way that was found last.
 	known *Endpoint
+	// doubted says that a dial failed in a way that another way would explain.
+	doubted bool
+	// asking is the question that is under way, nil: none.
+	asking *question
+	// askAgain is when the proxy may be asked again after it didn't answer.
+	askAgain time.Time
+}
+
+// question is one search for the way to the proxy, which many may wait for.
+type question struct {
+	// done is closed at its end; the rest is set by then.
+	done  chan struct{}
+	found Endpoint
+	err   error
+	// cut says that it ended because the one who asked went away.
+	cut bool
 }
 
 // NewAppDialer returns an AppDialer. Nothing is dialled.
@@ -99,8 +119,9 @@ func (s *AppSession) PublicHost() string {
 	return net.JoinHostPort(host, port)
 }
 
-// DialHTTP opens a connection for HTTP/1.1 requests to the application. While
-// the proxy refuses or cuts connections it tries again for some seconds.
+// DialHTTP opens a connection for HTTP/1.1 requests to the application. HTTP/2
+// isn't asked for: Teleport 14's proxy doesn't offer it for applications, and a
+// WebSocket couldn't use it. While the proxy refuses or cuts connections it tries again for some seconds.
 func (s *AppSession) DialHTTP(ctx context.Context) (net.Conn, error) {
 	return s.dial(ctx, alpnHTTP)
 }
@@ -214,31 +235,98 @@ func (s *AppSession) config(found Endpoint, protocols []string) (*tls.Config, er
 	return config, nil
 }
 
-// endpoint returns the way to the proxy. While the proxy is away, what was
-// known of it before is good enough to dial.
+// endpoint returns the way to the proxy. One dial at a time asks for it; the
+// others use what's known meanwhile, unless that is in doubt. While the proxy is
+// away, what was known of it before is good enough.
 func (d *AppDialer) endpoint(ctx context.Context) (Endpoint, error) {
-	found, err := d.cluster.Endpoint(ctx)
+	for {
+		q, lead, found := d.consult()
+		switch {
+		case q == nil:
+			return found, nil
+		case lead:
+			d.ask(ctx, q)
+		default:
+			select {
+			case <-q.done:
+			case <-ctx.Done():
+				return Endpoint{}, trace.Wrap(ctx.Err())
+			}
+		}
+		if lead || !q.cut {
+			return q.found, q.err
+		}
+		// The one who asked has gone; its question says nothing.
+	}
+}
+
+// consult returns what is known of the way to the proxy, or the question to
+// wait for. lead says that the caller is the one to ask it.
+func (d *AppDialer) consult() (q *question, lead bool, found Endpoint) {
+	fresh, ok := d.cluster.knownEndpoint()
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	switch {
-	case err != nil && d.known != nil:
-		return *d.known, nil
-	case err != nil:
-		return Endpoint{}, trace.Wrap(err)
-	case !found.Proxy:
-		return Endpoint{}, failure.New(failure.Configuration,
+	case ok && fresh.Proxy:
+		d.known, d.doubted = &fresh, false
+		return nil, false, fresh
+	case d.known != nil && time.Now().Before(d.askAgain), d.known != nil && d.asking != nil && !d.doubted:
+		return nil, false, *d.known
+	case d.asking != nil:
+		return d.asking, false, Endpoint{}
+	}
+	d.asking = &question{done: make(chan struct{})}
+	return d.asking, true, Endpoint{}
+}
+
+// ask asks the proxy what it is.
+func (d *AppDialer) ask(asker context.Context, q *question) {
+	ctx := asker
+	if d.isKnown() {
+		// There's a way without an answer, so it's not worth a long wait.
+		var cancel context.CancelFunc
+		ctx, cancel = context.WithTimeout(asker, d.cluster.timeout)
+		defer cancel()
+	}
+	found, err := d.cluster.Endpoint(ctx)
+	if err == nil && !found.Proxy {
+		err = failure.New(failure.Configuration,
 			"%s isn't a proxy, and applications are reached through one: set proxy_server to the proxy's web address", found.Addr)
 	}
-	d.known = &found
-	return found, nil
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	defer close(q.done)
+	d.asking = nil
+	switch {
+	case err == nil:
+		d.known, d.doubted, d.askAgain = &found, false, time.Time{}
+		q.found = found
+	case asker.Err() != nil:
+		q.err, q.cut = trace.Wrap(asker.Err()), true
+	case d.known != nil && failure.KindOf(err) != failure.Configuration:
+		d.askAgain = time.Now().Add(askPause)
+		q.found = *d.known
+	default:
+		q.err = trace.Wrap(err)
+	}
+}
+
+func (d *AppDialer) isKnown() bool {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	return d.known != nil
 }
 
 // failed makes the next dial ask the proxy anew what it is, unless it just
 // isn't there.
 func (d *AppDialer) failed(err error) {
-	if err == nil || !passing(err) {
-		d.cluster.forgetEndpoint()
+	if err != nil && passing(err) {
+		return
 	}
+	d.cluster.forgetEndpoint()
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	d.doubted = true
 }
 
 // CertificateRefused says whether a connection failed because the proxy didn't

@@ -1,6 +1,7 @@
 package cluster
 
 import (
+	"bufio"
 	"context"
 	"crypto/rand"
 	"crypto/tls"
@@ -16,6 +17,7 @@ import (
 	"net"
 	"net/http"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -43,6 +45,8 @@ type fakeAppProxy struct {
 	outer     *tls.Config
 	queue     *connQueue
 	running   sync.WaitGroup
+	pings     atomic.Int64
+	held      atomic.Pointer[chan struct{}] // answers to pings wait for it
 
 	mu   sync.Mutex // protects the following
 	open []net.Conn
@@ -126,7 +130,14 @@ func (p *fakeAppProxy) serve(raw net.Conn) {
 
 func (p *fakeAppProxy) handler() http.Handler {
 	mux := http.NewServeMux()
-	mux.HandleFunc("GET /webapi/ping", func(w http.ResponseWriter, _ *http.Request) {
+	mux.HandleFunc("GET /webapi/ping", func(w http.ResponseWriter, r *http.Request) {
+		p.pings.Add(1)
+		if held := p.held.Load(); held != nil {
+			select {
+			case <-*held:
+			case <-r.Context().Done():
+			}
+		}
 		_ = json.NewEncoder(w).Encode(webclient.PingResponse{
 			ClusterName: testClusterName, ServerVersion: "14.2.3",
 			Proxy: webclient.ProxySettings{TLSRoutingEnabled: true},
@@ -172,6 +183,9 @@ func (p *fakeAppProxy) upgraded(conn net.Conn, reader io.Reader, r *http.Request
 		p.echo(tlsConn)
 	}
 }
+
+// hold keeps pings waiting until release is closed.
+func (p *fakeAppProxy) hold(release chan struct{}) { p.held.Store(&release) }
 
 func (p *fakeAppProxy) echo(conn *tls.Conn) {
 	state := conn.ConnectionState()
@@ -408,4 +422,53 @@ func TestUpgradeThatGoesWrong(t *testing.T) {
 		require.Error(t, err)
 		require.False(t, errors.Is(err, context.DeadlineExceeded))
 	})
+}
+
+func TestAppDialerAsksOnceAndUsesWhatItKnows(t *testing.T) {
+	release := make(chan struct{})
+	p := newFakeAppProxy(t, nil)
+	d := p.dialer()
+	p.hold(release)
+	// Many come at once, and nothing is known yet: one asks.
+	errs := make(chan error, 20)
+	for range cap(errs) {
+		go func() { errs <- d.Find(t.Context()) }()
+	}
+	require.Eventually(t, func() bool { return p.pings.Load() == 1 }, 10*time.Second, time.Millisecond)
+	close(release)
+	for range cap(errs) {
+		require.NoError(t, <-errs)
+	}
+	require.EqualValues(t, 1, p.pings.Load())
+
+	// What is known has grown old, and the proxy doesn't answer the question any
+	// more: one dial asks, for as long as a dial may take, and the others don't
+	// wait.
+	p.hold(make(chan struct{}))
+	d.cluster.timeout = time.Second
+	d.cluster.forgetEndpoint()
+	go func() { errs <- d.Find(t.Context()) }()
+	require.Eventually(t, func() bool { return p.pings.Load() == 2 }, 10*time.Second, time.Millisecond)
+	conn, err := p.session(d).DialHTTP(t.Context())
+	require.NoError(t, err)
+	_ = conn.Close()
+	select {
+	case <-errs:
+		t.Fatal("the question was answered, or given up already")
+	default:
+	}
+	require.NoError(t, <-errs, "what is known is good enough")
+	conn, err = p.session(d).DialHTTP(t.Context())
+	require.NoError(t, err)
+	_ = conn.Close()
+	require.EqualValues(t, 2, p.pings.Load(), "each dial asks a proxy that doesn't answer")
+}
+
+func TestWebSocketCarriesNothingButBinaryFrames(t *testing.T) {
+	near, far := net.Pipe()
+	defer near.Close()
+	defer far.Close()
+	go func() { _ = ws.WriteFrame(far, ws.NewTextFrame([]byte("lost"))) }()
+	_, err := (&webSocketConn{Conn: near, reader: bufio.NewReader(near)}).Read(make([]byte, 4))
+	require.ErrorContains(t, err, "neither binary")
 }

@@ -161,10 +161,14 @@ func (c *webSocketConn) next() error {
 	if _, err := io.ReadFull(c.reader, payload); err != nil {
 		return err
 	}
-	if header.OpCode == ws.OpPing {
+	switch header.OpCode {
+	case ws.OpPing:
 		return c.frame(ws.OpPong, payload)
+	case ws.OpPong:
+		return nil
+	default:
+		return errors.New("the proxy sent a WebSocket frame that is neither binary nor a control frame")
 	}
-	return nil
 }
 
 // Write sends one message.

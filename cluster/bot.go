@@ -167,7 +167,7 @@ func definitive(err error) bool {
 	switch failure.KindOf(err) {
 	case failure.Refused:
 		return !trace.IsBadParameter(err)
-	case failure.NotFound, failure.Trust, failure.Configuration:
+	case failure.NotFound, failure.Conflict, failure.Trust, failure.Configuration:
 		return true
 	default:
 		return trace.IsCompareFailed(err) || trace.IsLimitExceeded(err) || trace.IsAccessDenied(err)

@@ -10,7 +10,6 @@ import (
 	"github.com/gravitational/teleport/api/constants"
 	"github.com/gravitational/trace"
 	"google.golang.org/grpc"
-	"google.golang.org/grpc/keepalive"
 
 	"rollcall/failure"
 )
@@ -84,7 +83,8 @@ func (c *Cluster) clientConfig(addr string) client.Config {
 		Addrs:            []string{addr},
 		DialInBackground: true,
 		DialTimeout:      c.timeout,
-		KeepAlivePeriod:  keepAlivePeriod,
+		KeepAlivePeriod:  pingPeriod,
+		KeepAliveCount:   1,
 		// Our own back-off decides when to try again. The default breaker
 		// would answer for a cluster that is back already.
 		CircuitBreakerConfig: breaker.NoopBreakerConfig(),
@@ -93,12 +93,14 @@ func (c *Cluster) clientConfig(addr string) client.Config {
 				Backoff:           reconnectBackoff,
 				MinConnectTimeout: c.timeout,
 			}),
-			// Notices a peer that vanished without a word. Five minutes is what
-			// every gRPC server tolerates.
-			grpc.WithKeepaliveParams(keepalive.ClientParameters{Time: 5 * time.Minute, Timeout: c.timeout}),
 		},
 	}
 }
+
+// pingPeriod is how often a connection is proved by a ping, which the api client
+// does in use or not (it overrides what DialOpts say). An Auth Service cuts those
+// who ping more often than once a minute (lib/auth/grpcserver.go of Teleport 14).
+const pingPeriod = 70 * time.Second
 
 // describe says in a sentence how the Auth Service is reached.
 func (c *Cluster) describe(found Endpoint) string {

@@ -1,11 +1,15 @@
 package cluster
 
 import (
+	"crypto/tls"
+	"log/slog"
 	"net"
 	"sync"
 	"testing"
 	"time"
 
+	"github.com/gravitational/teleport/api/client"
+	"github.com/gravitational/teleport/api/defaults"
 	"github.com/stretchr/testify/require"
 
 	"rollcall/failure"
@@ -139,4 +143,12 @@ func TestSilentServer(t *testing.T) {
 			require.Less(t, time.Since(begun), 15*time.Second)
 		})
 	}
+}
+
+// An Auth Service cuts connections that ping more often than its own period.
+func TestPingsAreTolerated(t *testing.T) {
+	config := New(Options{}, slog.New(slog.DiscardHandler)).clientConfig("localhost:1")
+	config.Credentials = []client.Credentials{client.LoadTLS(&tls.Config{})}
+	require.NoError(t, config.CheckAndSetDefaults())
+	require.Greater(t, config.KeepAlivePeriod, defaults.ServerKeepAliveTTL())
 }

@@ -47,6 +47,9 @@ type fakeIssuing struct {
 	hold chan struct{}
 	busy int // certificates that are being made
 	most int // of busy
+	// records are how many app_server records there are; 0: as many as are asked
+	// for. page is how many fit into an answer.
+	records, page int
 	// fault, if set, is asked before each call.
 	fault func(method string) error
 	calls map[string]int
@@ -171,6 +174,9 @@ func (f *fakeTeleport) GenerateUserCerts(_ context.Context, req *proto.UserCerts
 func (f *fakeTeleport) ListResources(_ context.Context, req *proto.ListResourcesRequest) (*proto.ListResourcesResponse, error) {
 	if err := f.issuing.enter("ListResources"); err != nil {
 		return nil, err
+	}
+	if f.issuing.number(&f.issuing.records) > 0 {
+		return f.issuing.listRecords(req)
 	}
 	name := strings.Trim(strings.TrimPrefix(req.PredicateExpression, "name == "), `"`)
 	if name == "absent" {

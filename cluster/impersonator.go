@@ -23,8 +23,9 @@ type impersonator struct {
 	users   int
 	retired bool
 
-	opened chan struct{} // closed when creds and err below are set
+	opened chan struct{} // closed when creds, clock and err below are set
 	creds  *Credentials
+	clock  serverClock
 	err    error
 
 	sessions *sessions
@@ -37,6 +38,7 @@ func newImpersonator(i *Issuer, key string, roles []string) *impersonator {
 // open gets the identity. It's called once, by whoever made the impersonator.
 func (m *impersonator) open(ctx context.Context, bot *Credentials, ttl time.Duration) error {
 	defer close(m.opened)
+	asked := time.Now()
 	creds, err := m.issuer.generate(ctx, bot, impersonation(bot, m.roles, ttl))
 	if err != nil {
 		if ctx.Err() != nil {
@@ -46,6 +48,7 @@ func (m *impersonator) open(ctx context.Context, bot *Credentials, ttl time.Dura
 		return err
 	}
 	m.creds = creds
+	m.clock = newServerClock(creds, asked)
 	m.sessions = newSessions(m.issuer.bot, creds, m.issuer.log)
 	return nil
 }

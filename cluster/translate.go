@@ -147,7 +147,7 @@ func byType(err error) (failure.Kind, string) {
 	case trace.IsNotFound(err), code == codes.NotFound:
 		return failure.NotFound, detail
 	case trace.IsAlreadyExists(err), code == codes.AlreadyExists:
-		return failure.Refused, detail
+		return failure.Conflict, detail
 	case trace.IsNotImplemented(err), code == codes.Unimplemented:
 		return failure.Refused, "the server doesn't know this request (" + detail + "): its version doesn't support it"
 	case trace.IsLimitExceeded(err), code == codes.ResourceExhausted:

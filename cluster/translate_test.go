@@ -132,7 +132,7 @@ func TestTranslate(t *testing.T) {
 		"denied, no words": {trace.AccessDenied("access denied"), failure.Refused, "the bot is locked (`tctl get locks`)"},
 		"denied, raw":      {status.Error(codes.PermissionDenied, "no"), failure.Refused, "access denied"},
 		"not found":        {trace.NotFound(`app "x" not found`), failure.NotFound, `app "x" not found`},
-		"exists":           {trace.AlreadyExists("app exists"), failure.Refused, "app exists"},
+		"exists":           {trace.AlreadyExists("app exists"), failure.Conflict, "app exists"},
 		"unimplemented":    {trace.NotImplemented("unknown service x"), failure.Refused, "its version doesn't support it"},
 		"rate limit":       {trace.LimitExceeded("slow down"), failure.Transient, "slow down"},
 		"compare failed":   {trace.CompareFailed("changed"), failure.Transient, "changed"},

@@ -193,6 +193,14 @@ func (c *Config) checkOutputs() {
 func (c *Config) checkServices() {
 	for _, s := range c.Services {
 		c.room(s.Path, s.Options)
+		name := joinPath(s.Path, "name")
+		if named, ok := s.Options.(interface{ NameMatters() string }); ok && !c.given(name) {
+			c.fail(name, fmt.Sprintf("%s has no name: %s", s.Path, named.NameMatters()), "add one, for example \"name: web\"")
+		}
+		if owned, ok := s.Options.(interface{ HostOwned() bool }); ok && owned.HostOwned() && c.Storage.Type == destination.TypeMemory {
+			c.fail(joinPath(s.Path, "owner"), s.Path+" registers what belongs to this host's agent, and a storage of type memory forgets which host this is",
+				"use a storage of type directory, or give an owner")
+		}
 	}
 }
 

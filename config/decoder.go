@@ -8,6 +8,8 @@ import (
 	"time"
 
 	"gopkg.in/yaml.v3"
+
+	"rollcall/discovery/settings"
 )
 
 // maxNodes bounds what aliases may blow a file up to.
@@ -27,6 +29,10 @@ type decoder struct {
 	// open are the nodes being decoded, to notice an alias that holds itself.
 	open  map[*yaml.Node]bool
 	nodes int
+	// most bounds nodes.
+	most int
+	// known are the keys of the structs that were decoded before.
+	known map[reflect.Type]map[string]field
 }
 
 func newDecoder(file string) *decoder {
@@ -35,6 +41,8 @@ func newDecoder(file string) *decoder {
 		places: map[string]Position{},
 		broken: map[string]bool{},
 		open:   map[*yaml.Node]bool{},
+		most:   maxNodes,
+		known:  map[reflect.Type]map[string]field{},
 	}
 }
 
@@ -63,6 +71,8 @@ func (d *decoder) special(t reflect.Type) func(*yaml.Node, string, reflect.Value
 		return d.destination
 	case reflect.TypeFor[storage]():
 		return d.storage
+	case reflect.TypeFor[settings.Source]():
+		return d.source
 	default:
 		return nil
 	}
@@ -72,8 +82,8 @@ func (d *decoder) special(t reflect.Type) func(*yaml.Node, string, reflect.Value
 // place for messages and for the positions of later errors.
 func (d *decoder) value(n *yaml.Node, path string, v reflect.Value) {
 	d.nodes++
-	if d.nodes > maxNodes {
-		if d.nodes == maxNodes+1 {
+	if d.nodes > d.most {
+		if d.nodes == d.most+1 {
 			d.fail(n, path, "the file's aliases make it too large", "write the values out")
 		}
 		return
@@ -157,7 +167,7 @@ func (d *decoder) structure(n *yaml.Node, path string, v reflect.Value, extra ..
 		d.wrongType(n, path, "a mapping with "+orList(slices.Concat(extra, keysOf(v.Type()))))
 		return
 	}
-	fields := fieldsOf(v.Type())
+	fields := d.fieldsOf(v.Type())
 	for _, p := range d.pairs(n, path) {
 		if slices.Contains(extra, p.key) {
 			continue
@@ -168,6 +178,16 @@ func (d *decoder) structure(n *yaml.Node, path string, v reflect.Value, extra ..
 		}
 		d.unknownKey(p, path, slices.Concat(extra, keysOf(v.Type())))
 	}
+}
+
+// fieldsOf is the function of that name, once for each type.
+func (d *decoder) fieldsOf(t reflect.Type) map[string]field {
+	fields, ok := d.known[t]
+	if !ok {
+		fields = fieldsOf(t)
+		d.known[t] = fields
+	}
+	return fields
 }
 
 func (d *decoder) unknownKey(p pair, path string, known []string) {
@@ -228,7 +248,7 @@ func (d *decoder) pairs(n *yaml.Node, path string) []pair {
 // merge returns the entries that a merge key brings in.
 func (d *decoder) merge(n *yaml.Node, path string) []pair {
 	d.nodes++
-	if d.nodes > maxNodes {
+	if d.nodes > d.most {
 		return nil
 	}
 	switch n.Kind {

@@ -84,7 +84,7 @@ func Parse(name string, data []byte) (*Config, error) {
 func parse(name string, data []byte) *Config {
 	c := New()
 	c.File = name
-	root, err := rootNode(name, data)
+	root, err := rootNode(name, data, ownWords())
 	if err != nil {
 		c.problems, c.foreign = Errors{err}, true
 		return c
@@ -134,13 +134,20 @@ func (c *Config) sort(items []Output) {
 	}
 }
 
+// words are what rootNode says of a file that isn't what it should be.
+type words struct{ empty, mapping string }
+
+func ownWords() words {
+	return words{"`rollcall configure` prints one to start from", "the file must be a mapping that begins with \"version: v2\""}
+}
+
 // rootNode parses the text into one mapping.
-func rootNode(name string, data []byte) (*yaml.Node, *Error) {
+func rootNode(name string, data []byte, say words) (*yaml.Node, *Error) {
 	decoder := yaml.NewDecoder(bytes.NewReader(data))
 	var doc yaml.Node
 	err := decoder.Decode(&doc)
 	if errors.Is(err, io.EOF) || (err == nil && (len(doc.Content) == 0 || isNull(doc.Content[0]))) {
-		return nil, &Error{name, 1, 1, "the file is empty", "`rollcall configure` prints one to start from"}
+		return nil, &Error{name, 1, 1, "the file is empty", say.empty}
 	}
 	if err != nil {
 		return nil, syntaxError(name, data, err)
@@ -148,7 +155,7 @@ func rootNode(name string, data []byte) (*yaml.Node, *Error) {
 	root := doc.Content[0]
 	if root.Kind != yaml.MappingNode {
 		return nil, &Error{name, max(root.Line, 1), max(root.Column, 1),
-			"the file must be a mapping that begins with \"version: v2\"", ""}
+			say.mapping, ""}
 	}
 	var second yaml.Node
 	switch err := decoder.Decode(&second); {

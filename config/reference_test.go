@@ -17,6 +17,10 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"rollcall/destination"
+	"rollcall/discovery/registry/agent"
+	"rollcall/discovery/settings"
+	"rollcall/discovery/source/docker"
+	"rollcall/discovery/template"
 	"rollcall/hooks"
 	"rollcall/tunnel"
 )
@@ -89,6 +93,7 @@ Rules that hold everywhere:
 		}
 	}
 	b.section("Items of socket", "socket", reflect.TypeFor[tunnel.SocketOptions]())
+	b.discovery()
 	b.section("Items of on_renewal", "outputs.on_renewal", reflect.TypeFor[hooks.Options]())
 	b.say("\nAn item has exactly one of %s, %s, %s and %s. See [hooks](hooks.md).\n",
 		tick("exec"), tick("signal"), tick("reload_unit"), tick("restart_unit"))
@@ -118,6 +123,14 @@ outputs:
     destination: {type: directory, path: /opt/machine-id}
 `
 
+const discoveryFile = `version: v2
+proxy_server: teleport.example.com:443
+services:
+  - type: discovery
+    name: web
+    source: {type: docker}
+`
+
 // optionless describes the destinations that have no options.
 func optionless() map[string]string {
 	return map[string]string{
@@ -129,13 +142,26 @@ func optionless() map[string]string {
 // section renders one table of keys.
 func (b *book) section(title, path string, t reflect.Type) {
 	level := "##"
-	if strings.Contains(title, " type ") || strings.HasPrefix(title, "Items") {
+	if strings.Contains(title, " type ") || strings.HasPrefix(title, "Items") || strings.Contains(title, " of a ") {
 		level = "###"
 	}
 	b.say("\n%s %s\n\n| key | type | default | what it does |\n|---|---|---|---|\n", level, title)
 	for _, f := range listFields(t) {
 		b.say("| %s | %s | %s | %s |\n", tick(f.Key), typeText(f.Type), b.defaultText(path, f), b.comment(f))
 	}
+}
+
+// discovery renders what a discovery service is made of.
+func (b *book) discovery() {
+	b.say("\nSee [discovery](discovery.md). A name is required, because it's part of the label that says whose a resource is.\n")
+	for _, k := range sourceKinds() {
+		b.section("Source type "+k.name, "services.source", reflect.TypeOf(k.options()).Elem())
+	}
+	b.section("Filters of a docker source", "services.source.filters", reflect.TypeFor[docker.Filters]())
+	b.section("Tls of a docker source", "services.source.tls", reflect.TypeFor[docker.TLSOptions]())
+	b.section("Resource of a discovery service", "services.resource", reflect.TypeFor[template.Options]())
+	b.section("Guard of a discovery service", "services.guard", reflect.TypeFor[settings.Guard]())
+	b.section("Agent of a discovery service", "services.agent", reflect.TypeFor[agent.Options]())
 }
 
 func (b *book) unbuilt() {
@@ -190,6 +216,8 @@ func typeText(t reflect.Type) string {
 		return "true or false"
 	case t.Kind() == reflect.Int:
 		return "number"
+	case t.Kind() == reflect.Map:
+		return "mapping"
 	default:
 		return "text"
 	}
@@ -211,32 +239,47 @@ func defaultTexts(t *testing.T) map[string]string {
 	c, err := load(t, exampleFile)
 	require.NoError(t, err)
 	directory := c.Outputs[0].Destination.Directory
+	discovered, err := load(t, discoveryFile)
+	require.NoError(t, err)
+	options := discovered.Services[0].Options.(*settings.Options)
+	guard := options.Guard.Plan().WithDefaults()
 	return map[string]string{
-		"version":                    "required",
-		"proxy_server":               "this or `auth_server` is required",
-		"storage":                    tick(fmt.Sprintf("{type: directory, path: %s}", c.Storage.Directory.Path)),
-		"credential_ttl":             tick(show(c.CredentialTTL)),
-		"renewal_interval":           tick(show(c.RenewalInterval)),
-		"session_ttl":                tick(show(c.Cluster.SessionTTL)) + ", or the longest `credential_ttl`",
-		"settle_time":                tick(show(c.Cluster.SettleTime)),
-		"log_format":                 tick(string(c.LogFormat)),
-		"onboarding.join_method":     tick(c.Onboarding.JoinMethod) + " if there's a token",
-		"outputs.app_name":           "required",
-		"outputs.credential_ttl":     "the agent's",
-		"outputs.renewal_interval":   "the agent's",
-		"outputs.hooks_dir":          "the agent's",
-		"services.listen":            "required",
-		"services.app_name":          "required",
-		"services.max_connections":   tick(fmt.Sprint(tunnel.DefaultMaxConnections)),
-		"services.max_applications":  tick(fmt.Sprint(tunnel.DefaultMaxApplications)),
-		"socket.mode":                tick("0600"),
-		"services.credential_ttl":    "the agent's",
-		"services.renewal_interval":  "the agent's",
-		"outputs.on_renewal.timeout": tick(show(hooks.DefaultTimeout)),
-		"destination.path":           "required",
-		"destination.symlinks":       tick(string(directory.Symlinks)),
-		"destination.acls":           tick(string(directory.ACLs)),
-		"destination.update":         tick(string(directory.Update)),
+		"services.listen":             "required",
+		"services.app_name":           "required",
+		"services.max_connections":    tick(fmt.Sprint(tunnel.DefaultMaxConnections)),
+		"services.max_applications":   tick(fmt.Sprint(tunnel.DefaultMaxApplications)),
+		"socket.mode":                 tick("0600"),
+		"services.source":             "required",
+		"services.register":           tick(string(options.Register)),
+		"services.policy":             tick(string(options.Policy)),
+		"services.interval":           tick(show(options.Interval)),
+		"services.ha_ttl":             tick(show(options.HATTL)),
+		"services.kinds":              "`[app]`",
+		"services.guard.max_delete":   tick(fmt.Sprintf("%.0f%%", 100*guard.MaxDelete)),
+		"services.guard.budget_from":  tick(fmt.Sprint(guard.BudgetFrom)),
+		"services.guard.absent_reads": tick(fmt.Sprint(guard.AbsentReads)),
+		"services.guard.absent_for":   tick(show(guard.AbsentFor)),
+		"services.source.path":        "required",
+		"version":                     "required",
+		"proxy_server":                "this or `auth_server` is required",
+		"storage":                     tick(fmt.Sprintf("{type: directory, path: %s}", c.Storage.Directory.Path)),
+		"credential_ttl":              tick(show(c.CredentialTTL)),
+		"renewal_interval":            tick(show(c.RenewalInterval)),
+		"session_ttl":                 tick(show(c.Cluster.SessionTTL)) + ", or the longest `credential_ttl`",
+		"settle_time":                 tick(show(c.Cluster.SettleTime)),
+		"log_format":                  tick(string(c.LogFormat)),
+		"onboarding.join_method":      tick(c.Onboarding.JoinMethod) + " if there's a token",
+		"outputs.app_name":            "required",
+		"outputs.credential_ttl":      "the agent's",
+		"outputs.renewal_interval":    "the agent's",
+		"outputs.hooks_dir":           "the agent's",
+		"services.credential_ttl":     "the agent's",
+		"services.renewal_interval":   "the agent's",
+		"outputs.on_renewal.timeout":  tick(show(hooks.DefaultTimeout)),
+		"destination.path":            "required",
+		"destination.symlinks":        tick(string(directory.Symlinks)),
+		"destination.acls":            tick(string(directory.ACLs)),
+		"destination.update":          tick(string(directory.Update)),
 	}
 }
 

@@ -100,6 +100,8 @@ func unknownOutput(kind string) error {
 	return failure.New(failure.Configuration, "--output-type: unknown output type %q; use %s", short(kind), orList(names))
 }
 
+func isService(k kind) bool { return k.service }
+
 // sampleWriter collects lines.
 type sampleWriter struct{ strings.Builder }
 

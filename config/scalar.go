@@ -11,6 +11,10 @@ import (
 	"gopkg.in/yaml.v3"
 
 	"rollcall/destination"
+	"rollcall/discovery/plan"
+	"rollcall/discovery/resource"
+	"rollcall/discovery/settings"
+	"rollcall/discovery/source/docker"
 )
 
 // enums are the values of the types that take one of a few words. The empty
@@ -26,9 +30,23 @@ func enums() map[reflect.Type][]string {
 		reflect.TypeFor[destination.UpdateMode](): {
 			string(destination.UpdateSet), string(destination.UpdateFile), string(destination.UpdateInPlace),
 		},
-		reflect.TypeFor[LogFormat]():      {string(LogFormatText), string(LogFormatJSON)},
-		reflect.TypeFor[databaseFormat](): {"tls", "mongo", "cockroach"},
+		reflect.TypeFor[LogFormat]():         {string(LogFormatText), string(LogFormatJSON)},
+		reflect.TypeFor[settings.Register](): {string(settings.RegisterDynamic), string(settings.RegisterAgent)},
+		reflect.TypeFor[plan.Policy]():       {string(plan.PolicySync), string(plan.PolicyUpsertOnly), string(plan.PolicyCreateOnly)},
+		reflect.TypeFor[resource.Kind]():     wordsOf(resource.Kinds()),
+		reflect.TypeFor[docker.Select]():     {string(docker.SelectLabelled), string(docker.SelectAll)},
+		reflect.TypeFor[docker.Address]():    {string(docker.AddressContainer), string(docker.AddressPublished)},
+		reflect.TypeFor[docker.Policy]():     {string(docker.PolicyRegister), string(docker.PolicyWithhold)},
+		reflect.TypeFor[databaseFormat]():    {"tls", "mongo", "cockroach"},
 	}
+}
+
+func wordsOf[T ~string](values []T) []string {
+	var all []string
+	for _, value := range values {
+		all = append(all, string(value))
+	}
+	return all
 }
 
 func (d *decoder) scalar(n *yaml.Node, path string, v reflect.Value) {

@@ -8,6 +8,9 @@ import (
 	"gopkg.in/yaml.v3"
 
 	"rollcall/destination"
+	"rollcall/discovery/settings"
+	"rollcall/discovery/source/docker"
+	"rollcall/discovery/source/file"
 	"rollcall/outputs"
 )
 
@@ -79,6 +82,24 @@ func (d *decoder) storage(n *yaml.Node, path string, v reflect.Value) {
 	}
 }
 
+// source decodes the source of a discovery service by its type.
+func (d *decoder) source(n *yaml.Node, path string, v reflect.Value) {
+	_, k, ok := d.typed(n, path, "source", sourceKinds())
+	if !ok {
+		return
+	}
+	out := settings.Source{Type: k.name}
+	options := k.options()
+	d.structure(n, path, reflect.ValueOf(options).Elem(), "type")
+	switch options := options.(type) {
+	case *docker.Options:
+		out.Docker = options
+	case *file.Options:
+		out.File = options
+	}
+	v.Set(reflect.ValueOf(out))
+}
+
 // typed finds out which of the kinds a mapping is, and reports a missing, an
 // unknown and an unbuilt type. It returns the mapping's entries with errors in
 // them left unreported, since structure reports them.
@@ -88,7 +109,7 @@ func (d *decoder) typed(n *yaml.Node, path, noun string, kinds []kind) ([]pair, 
 		return nil, kind{}, false
 	}
 	silent := newDecoder(d.file)
-	silent.nodes = d.nodes
+	silent.nodes, silent.most = d.nodes, d.most
 	silent.open = d.open
 	pairs := silent.pairs(n, path)
 	d.nodes = silent.nodes

@@ -4,6 +4,9 @@ import (
 	"slices"
 
 	"rollcall/destination"
+	"rollcall/discovery/settings"
+	"rollcall/discovery/source/docker"
+	"rollcall/discovery/source/file"
 	"rollcall/outputs"
 	"rollcall/tunnel"
 )
@@ -27,13 +30,13 @@ func outputKinds() []kind {
 	return []kind{
 		{name: outputs.TypeApplication, options: func() any { return new(outputs.ApplicationOptions) }},
 		{name: outputs.TypeIdentity, options: func() any { return new(outputs.IdentityOptions) }},
+		{name: settings.Type, options: func() any { return new(settings.Options) }, service: true},
 		{name: outputs.TypeDatabase, options: func() any { return new(databaseOptions) }, unbuilt: true},
 		{name: outputs.TypeKubernetes, options: func() any { return new(kubernetesOptions) }, unbuilt: true},
 		{name: outputs.TypeSSHHost, options: func() any { return new(sshHostOptions) }, unbuilt: true},
 		{name: tunnel.TypeTunnel, options: func() any { return new(tunnel.Options) }, service: true},
 		{name: tunnel.TypeProxy, options: func() any { return new(tunnel.ProxyOptions) }, service: true},
 		{name: "database-tunnel", unbuilt: true},
-		{name: "discovery", unbuilt: true},
 		{name: "example", unbuilt: true},
 		{name: "kubernetes/argo-cd", unbuilt: true},
 		{name: "kubernetes/v2", unbuilt: true},
@@ -56,6 +59,14 @@ func destinationKinds() []kind {
 		{name: destination.TypeMemory},
 		{name: destination.TypeNop},
 		{name: destination.TypeKubernetesSecret, options: func() any { return new(kubernetesSecretOptions) }, unbuilt: true},
+	}
+}
+
+// sourceKinds are the types of sources of a discovery service.
+func sourceKinds() []kind {
+	return []kind{
+		{name: docker.Type, options: func() any { return new(docker.Options) }},
+		{name: file.Type, options: func() any { return new(file.Options) }},
 	}
 }
 
@@ -84,5 +95,3 @@ func kindNamed(kinds []kind, name string) (kind, bool) {
 	}
 	return kinds[i], true
 }
-
-func isService(k kind) bool { return k.service }

@@ -1,6 +1,7 @@
 package diagnostics
 
 import (
+	"cmp"
 	"encoding/json"
 	"io"
 	"net/http"
@@ -23,7 +24,18 @@ type readiness struct {
 	Services map[string]Status `json:"services"`
 }
 
+// handler answers everything, and has Alive know of each request.
 func (s *Server) handler() http.Handler {
+	mux := http.NewServeMux()
+	mux.Handle("/", s.watched(s.own(), stuckAfter))
+	for pattern, handler := range s.options.More {
+		mux.Handle(pattern, s.watched(handler, cmp.Or(s.options.MoreWithin, stuckAfter)))
+	}
+	return mux
+}
+
+// own answers what every server does.
+func (s *Server) own() http.Handler {
 	mux := http.NewServeMux()
 	mux.HandleFunc("GET /{$}", func(w http.ResponseWriter, _ *http.Request) { plain(w, index) })
 	mux.HandleFunc("GET /livez", func(w http.ResponseWriter, _ *http.Request) { plain(w, "ok\n") })

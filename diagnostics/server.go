@@ -38,10 +38,17 @@ type ServerOptions struct {
 	// Pprof adds /debug/pprof/. It shows memory contents to whoever can
 	// connect, so it's only for debugging.
 	Pprof bool
+	// More are further questions that are answered, by their patterns as
+	// http.ServeMux has them. What changes anything belongs only on a socket
+	// that others can't use (ListenLocal).
+	More map[string]http.Handler
+	// MoreWithin is how long an answer of one of these may take before the
+	// server counts as stuck; zero: as long as any other.
+	MoreWithin time.Duration
 }
 
 // stuckAfter is how long an answer may take before the server counts as stuck.
-// Nothing slow is done for one, and a client that doesn't read is cut off by the
+// Nothing slow is done for one (but see MoreWithin), and a client that doesn't read is cut off by the
 // write timeout, which is two minutes at most.
 const stuckAfter = 10 * time.Minute
 
@@ -66,10 +73,11 @@ func (s *Server) Name() string { return cmp.Or(s.options.Name, "diagnostics") }
 // Alive returns an error if an answer hangs.
 func (s *Server) Alive() error { return s.answers.Alive() }
 
-// watched has Alive know of the requests that a handler answers.
-func (s *Server) watched(handler http.Handler) http.Handler {
+// watched has Alive know of the requests that a handler answers, each within
+// limit.
+func (s *Server) watched(handler http.Handler, limit time.Duration) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		defer s.answers.Work("answering a request", stuckAfter)()
+		defer s.answers.Work("answering a request", limit)()
 		handler.ServeHTTP(w, r)
 	})
 }
@@ -103,7 +111,7 @@ func (s *Server) Run(ctx context.Context) error {
 	}
 	s.warnIfOpen(ctx, listener.Addr())
 	server := &http.Server{
-		Handler:           s.watched(s.handler()),
+		Handler:           s.handler(),
 		ReadHeaderTimeout: 5 * time.Second,
 		ReadTimeout:       10 * time.Second,
 		WriteTimeout:      s.writeTimeout(),

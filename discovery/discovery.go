@@ -79,12 +79,3 @@ type Registry interface {
 	Reader
 	Writer
 }
-
-// Lease says whether we are the one that may write.
-type Lease interface {
-	// Hold keeps the lease until ctx ends, and calls work with a context that
-	// ends when the lease is lost. The context's deadline is always within the
-	// lease, so that no write begun under it can outlive it. It calls work
-	// again each time that it got the lease anew.
-	Hold(ctx context.Context, work func(ctx context.Context) error) error
-}

@@ -21,26 +21,26 @@ import (
 
 func newHash() hash.Hash { return sha256.New() }
 
-// events is an open stream of server-sent events.
-type events struct {
+// eventStream is an open stream of server-sent events.
+type eventStream struct {
 	response *http.Response
 	lines    *bufio.Reader
 }
 
 // listen opens the application's stream; it's closed when the test ends.
-func (v *visitor) listen(t *testing.T) *events {
+func (v *visitor) listen(t *testing.T) *eventStream {
 	t.Helper()
 	response, err := v.Do(v.request(t, http.MethodGet, "/events", nil))
 	require.NoError(t, err)
 	t.Cleanup(func() { _ = response.Body.Close() })
 	require.Equal(t, http.StatusOK, response.StatusCode)
 	require.Equal(t, "text/event-stream", response.Header.Get("Content-Type"))
-	return &events{response, bufio.NewReader(response.Body)}
+	return &eventStream{response, bufio.NewReader(response.Body)}
 }
 
 // next has the application send an event, and waits until it's here: nothing
 // else is sent meanwhile, so nobody may hold it back.
-func (e *events) next(t *testing.T, web *harness.WebApp, event string) {
+func (e *eventStream) next(t *testing.T, web *harness.WebApp, event string) {
 	t.Helper()
 	web.Emit(t, event)
 	for _, want := range []string{"data: " + event, ""} {

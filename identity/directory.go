@@ -8,6 +8,7 @@ import (
 	"log/slog"
 	"os"
 	"path/filepath"
+	"sync"
 	"syscall"
 	"time"
 
@@ -47,6 +48,8 @@ type Directory struct {
 	next *os.File // the reserved file between Begin and Save
 	log  *slog.Logger
 	now  func() time.Time
+	// hostID is held while the host's id is read or made.
+	hostID sync.Mutex
 	// hook is called before every step that changes the disk; tests stop there.
 	hook func(step string)
 }

@@ -24,6 +24,7 @@ needs() {
 		nsenter         util-linux        running programs beside it
 		mkfs.vfat       dosfstools        a file system without ACLs
 		fusefat         fusefat           the same where the kernel has no vfat
+		docker          docker.io         real containers
 		bindfs          bindfs            modes on it, as the kernel would show them
 	LIST
 }
@@ -80,6 +81,10 @@ else
 		echo "still missing after the installation: ${missing[*]}" >&2
 		exit 1
 	fi
+fi
+if command -v docker >/dev/null && ! docker --host unix:///var/run/docker.sock info >/dev/null 2>&1; then
+	echo "No Docker Engine answers at /var/run/docker.sock, or not to this user: the tests of discovery that need containers will fail."
+	echo "Start it (as root: systemctl start docker, or dockerd &), and be root or a member of the group docker."
 fi
 if [ "$(id -u)" -ne 0 ]; then
 	echo "not root: tests that give files to another user are skipped, and say so"

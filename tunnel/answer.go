@@ -81,6 +81,22 @@ func sentence(err error) string {
 	return err.Error()
 }
 
+// fullAnswer and deniedAnswer are whole answers to clients that aren't served.
+func fullAnswer(limit int) string {
+	return wholeAnswer(http.StatusServiceUnavailable, kindLimit, "Retry-After: 1\r\n",
+		fmt.Sprintf("all %d connections of this tunnel are in use; try again, or raise max_connections", limit))
+}
+
+func deniedAnswer() string {
+	return wholeAnswer(http.StatusForbidden, kindPeer, "", "your user may not use this tunnel: peer_users doesn't name it")
+}
+
+func wholeAnswer(status int, kind, header, text string) string {
+	text = "rollcall: " + text + "\n"
+	return fmt.Sprintf("HTTP/1.1 %d %s\r\nContent-Type: %s\r\nX-Content-Type-Options: nosniff\r\nCache-Control: no-store\r\n%s: %s\r\n%sConnection: close\r\nContent-Length: %d\r\n\r\n%s",
+		status, http.StatusText(status), plainText, headerKind, kind, header, len(text), text)
+}
+
 // recorder notes what was answered.
 type recorder struct {
 	http.ResponseWriter
@@ -135,11 +151,6 @@ func observed(next http.Handler, counts *counts, log *slog.Logger, access bool) 
 				logRequest(log, r, rec, c, began, sent, received)
 			}
 		}()
-		if c != nil && c.denied {
-			w.Header().Set("Connection", "close")
-			refuse(rec, http.StatusForbidden, kindPeer, "your user may not use this tunnel: peer_users doesn't name it")
-			return
-		}
 		next.ServeHTTP(rec, r)
 	})
 }

@@ -1,6 +1,7 @@
 package tunnel
 
 import (
+	"bufio"
 	"context"
 	"errors"
 	"net"
@@ -14,9 +15,12 @@ import (
 type client struct {
 	net.Conn
 	front *front
-	// user is who connected, or unknownUser; denied says that they may not.
-	user   int64
-	denied bool
+	// user is who connected, or unknownUser.
+	user int64
+	// waited says that the client has waited for a certificate already.
+	waited atomic.Bool
+	// ahead has what was read ahead; nil: nothing. It belongs to who reads.
+	ahead *bufio.Reader
 
 	sent, received atomic.Int64
 	once           sync.Once
@@ -24,10 +28,17 @@ type client struct {
 
 // Read counts what the client sends.
 func (c *client) Read(p []byte) (int, error) {
-	n, err := c.Conn.Read(p)
+	n, err := c.read(p)
 	c.sent.Add(int64(n))
 	c.front.counts.sent.Add(float64(n))
 	return n, err
+}
+
+func (c *client) read(p []byte) (int, error) {
+	if c.ahead != nil {
+		return c.ahead.Read(p)
+	}
+	return c.Conn.Read(p)
 }
 
 // Write counts what the client receives.
@@ -49,6 +60,39 @@ func (c *client) Close() error {
 		c.front.gone(c)
 	})
 	return err
+}
+
+// detach gives the place back, and leaves the connection to the caller.
+func (c *client) detach() net.Conn {
+	c.once.Do(func() { c.front.gone(c) })
+	return c.Conn
+}
+
+// longestMethod is the longest of HTTP's methods that is known here, CONNECT or
+// OPTIONS, with a space.
+const longestMethod = 8
+
+// sendsHTTP looks at what the client sends first, and leaves it to be read. It
+// must not be called while something else reads.
+func (c *client) sendsHTTP(within time.Duration) bool {
+	if c.SetReadDeadline(time.Now().Add(within)) != nil {
+		return false
+	}
+	reader := bufio.NewReader(c.Conn)
+	for n := 1; n <= longestMethod; n++ {
+		first, err := reader.Peek(n)
+		if err != nil {
+			return false
+		}
+		switch last := first[n-1]; {
+		case last == ' ' && n > 1:
+			c.ahead = reader
+			return c.SetReadDeadline(time.Time{}) == nil
+		case last < 'A' || last > 'Z':
+			return false
+		}
+	}
+	return false
 }
 
 func closeWrite(conn net.Conn) error {
@@ -113,24 +157,27 @@ func (q *queue) Close() error {
 func (q *queue) Addr() net.Addr { return q.addr }
 
 const (
-	// turnAwayTime bounds how long a client beyond the limit is talked to.
+	// turnAwayTime bounds how long a client that's turned away is talked to.
 	turnAwayTime = 2 * time.Second
 	// turnAwayMost bounds how many are talked to at a time.
 	turnAwayMost = 64
 )
 
-// turnAway answers an HTTP client that's one too many. What it has sent is read
-// first, since closing with something unread would destroy the answer.
+// turnAway answers an HTTP client without serving it, once it asks. What it has
+// sent is read, since closing with something unread would destroy the answer.
 func turnAway(conn net.Conn, answer string) {
 	defer conn.Close()
 	_ = conn.SetDeadline(time.Now().Add(turnAwayTime))
+	buf := make([]byte, 4096)
+	if _, err := conn.Read(buf); err != nil {
+		return
+	}
 	if _, err := conn.Write([]byte(answer)); err != nil {
 		return
 	}
 	if err := closeWrite(conn); err != nil {
 		return
 	}
-	buf := make([]byte, 4096)
 	for {
 		if _, err := conn.Read(buf); err != nil {
 			return

@@ -25,6 +25,24 @@ const (
 	// acceptPause is the wait after a failed accept, such as for want of
 	// descriptors.
 	acceptPause = 100 * time.Millisecond
+	// handlerTime bounds the wait for requests whose clients were cut off.
+	handlerTime = 5 * time.Second
+	// peekTime is how long a client whose connection may be for HTTP or for TCP
+	// has for its first bytes.
+	peekTime = 2 * time.Second
+	// denialPause is the least time between two lines of the log about clients
+	// that may not connect: anybody on this host can cause them.
+	denialPause = 10 * time.Second
+)
+
+// kind is what a connection is for.
+type kind int
+
+const (
+	kindHTTP kind = iota
+	kindTCP
+	// kindUnsure is before the first certificate has told.
+	kindUnsure
 )
 
 // front is the side of a tunnel that local programs see: it accepts their
@@ -37,13 +55,18 @@ type front struct {
 	limit  int
 	// handler serves HTTP.
 	handler http.Handler
-	// stream serves a TCP connection until its end; nil: all is HTTP. isTCP
-	// says which of the two a new connection is for.
+	// stream serves a TCP connection until its end; nil: all is HTTP. kind
+	// says which of the two a new connection is for, and learn waits a little
+	// until that is known.
 	stream func(ctx context.Context, c *client)
-	isTCP  func() bool
+	kind   func() kind
+	learn  func(ctx context.Context)
 
 	streams  sync.WaitGroup
 	turnings chan struct{}
+	// handlers are the requests that are being served.
+	handlers handlers
+	denials  occasionally
 
 	// mu protects the following.
 	mu      sync.Mutex
@@ -53,35 +76,39 @@ type front struct {
 }
 
 // serve accepts connections until ctx ends, and then lets those that are open
-// end for a while. It doesn't close the listener's socket file; the caller owns
-// the endpoint.
+// end for a while. It closes the endpoint first of all, so that what comes next
+// may listen there.
 func (f *front) serve(ctx context.Context, e *endpoint) error {
 	f.clients, f.turnings = make(map[*client]struct{}), make(chan struct{}, turnAwayMost)
 	q := newQueue(e.Addr())
 	server := &http.Server{
-		Handler:           f.handler,
+		Handler:           f.handlers.counted(f.handler),
 		ReadHeaderTimeout: headerTimeout,
 		IdleTimeout:       clientIdleTimeout,
 		ConnContext:       withClient,
 		ErrorLog:          slog.NewLogLogger(f.log.Handler(), slog.LevelDebug),
 	}
+	// Clients outlive ctx by the time for draining.
+	clientCtx, cut := context.WithCancel(context.WithoutCancel(ctx))
+	defer cut()
+	server.BaseContext = func(net.Listener) context.Context { return clientCtx }
 	served := make(chan struct{})
 	go func() {
 		defer close(served)
 		_ = server.Serve(q) // it ends with http.ErrServerClosed
 	}()
-	// Streams outlive ctx by the time for draining.
-	streamCtx, cut := context.WithCancel(context.WithoutCancel(ctx))
-	defer cut()
-	stop := context.AfterFunc(ctx, func() { _ = e.Listener.Close() })
-	err := f.accept(ctx, streamCtx, e, q)
+	stop := context.AfterFunc(ctx, func() { _ = e.Close() })
+	err := f.accept(ctx, clientCtx, e, q)
 	stop()
-	_ = e.Listener.Close()
+	_ = e.Close()
 
 	f.drain(server, q)
 	cut()
 	<-served
 	f.streams.Wait()
+	if !f.handlers.wait(handlerTime) {
+		f.log.Warn("Requests whose clients have gone haven't ended; please report it.")
+	}
 	return err
 }
 
@@ -146,46 +173,76 @@ func (f *front) accept(ctx, streamCtx context.Context, e *endpoint, q *queue) er
 
 // admit decides what becomes of a new connection.
 func (f *front) admit(ctx context.Context, conn net.Conn, q *queue) {
-	tcp := f.isTCP != nil && f.isTCP()
+	what := kindHTTP
+	if f.kind != nil {
+		what = f.kind()
+	}
 	c := f.place(conn)
 	if c == nil {
 		f.counts.limited.Inc()
-		f.refuse(conn, tcp)
+		f.refuse(conn, what, http.StatusServiceUnavailable, fullAnswer(f.limit))
 		return
 	}
-	if !f.peers.ask {
-		f.hand(ctx, c, q, tcp)
+	if !f.peers.ask && what != kindUnsure {
+		f.hand(ctx, c, q, what)
 		return
 	}
-	// Who it is takes a look at a table that may be long; others needn't wait.
+	// Who it is takes a look at a table that may be long, and what for a wait;
+	// others needn't wait as well.
 	f.streams.Go(func() {
 		c.user = f.peers.user(conn)
-		c.denied = !f.peers.permits(c.user)
-		if c.denied {
-			f.counts.denied.Inc()
-			f.log.Warn("A connection of a user who may not use this tunnel is refused.", "peer_uid", c.user)
+		if !f.peers.permits(c.user) {
+			f.deny(c, what)
+			return
 		}
-		f.hand(ctx, c, q, tcp)
+		if what == kindUnsure {
+			what = f.ascertain(ctx, c)
+		}
+		f.hand(ctx, c, q, what)
 	})
 }
 
-func (f *front) hand(ctx context.Context, c *client, q *queue, tcp bool) {
-	switch {
-	case !c.denied:
-		f.counts.accepted.Inc()
-	case tcp:
+// deny turns a client away whose user may not connect. It takes no place from
+// those who may.
+func (f *front) deny(c *client, what kind) {
+	f.counts.denied.Inc()
+	if n := f.denials.next(denialPause); n > 0 {
+		f.log.Warn("A connection of a user who may not use this tunnel is refused.", "peer_uid", c.user, "connections", n)
+	}
+	f.refuse(c.detach(), what, http.StatusForbidden, deniedAnswer())
+}
+
+// ascertain waits until it's known what a connection is for. If that takes too
+// long, an HTTP client is known by what it sends, so that it can be told why it
+// gets nothing.
+func (f *front) ascertain(ctx context.Context, c *client) kind {
+	f.learn(ctx)
+	if what := f.kind(); what != kindUnsure {
+		return what
+	}
+	c.waited.Store(true)
+	if c.sendsHTTP(peekTime) {
+		return kindHTTP
+	}
+	return kindUnsure
+}
+
+func (f *front) hand(ctx context.Context, c *client, q *queue, what kind) {
+	switch what {
+	case kindUnsure:
+		f.log.WarnContext(ctx, "A connection is closed: there's no certificate for the application yet.")
 		_ = c.Close()
-		return
-	}
-	if !tcp {
+	case kindHTTP:
+		f.counts.accepted.Inc()
 		q.put(c)
-		return
+	case kindTCP:
+		f.counts.accepted.Inc()
+		f.streams.Go(func() {
+			defer c.Close()
+			defer f.recover()
+			f.stream(ctx, c)
+		})
 	}
-	f.streams.Go(func() {
-		defer c.Close()
-		defer f.recover()
-		f.stream(ctx, c)
-	})
 }
 
 // recover keeps the panic of one connection from the others.
@@ -221,9 +278,9 @@ func (f *front) gone(c *client) {
 	}
 }
 
-// refuse closes a connection that is one too many; HTTP clients are told why.
-func (f *front) refuse(conn net.Conn, tcp bool) {
-	if tcp {
+// refuse closes a connection; HTTP clients are told why.
+func (f *front) refuse(conn net.Conn, what kind, status int, answer string) {
+	if what == kindTCP {
 		_ = conn.Close()
 		return
 	}
@@ -233,17 +290,11 @@ func (f *front) refuse(conn net.Conn, tcp bool) {
 		_ = conn.Close()
 		return
 	}
-	f.counts.answered(http.StatusServiceUnavailable, true)
+	f.counts.answered(status, true)
 	f.streams.Go(func() {
 		defer func() { <-f.turnings }()
-		turnAway(conn, fullAnswer(f.limit))
+		turnAway(conn, answer)
 	})
-}
-
-func fullAnswer(limit int) string {
-	text := fmt.Sprintf("rollcall: all %d connections of this tunnel are in use; try again, or raise max_connections.\n", limit)
-	return fmt.Sprintf("HTTP/1.1 503 Service Unavailable\r\nContent-Type: text/plain; charset=utf-8\r\n%s: %s\r\nRetry-After: 1\r\nConnection: close\r\nContent-Length: %d\r\n\r\n%s",
-		headerKind, kindLimit, len(text), text)
 }
 
 // pause waits for d, and returns false if ctx ends before.

@@ -51,29 +51,32 @@ func (t *token) load() error {
 	return nil
 }
 
-// admit says whether a request shows the token, and removes it. Where it stands
-// in Proxy-Authorization, an Authorization is the application's own.
+// admit says whether a request shows the token, and removes it wherever it
+// stands. Where it's in Proxy-Authorization, another Authorization is the
+// application's own.
 func (t *token) admit(header http.Header) bool {
 	if t.read == nil {
 		return true
 	}
-	proxy := header.Get(headerProxyAuth)
-	header.Del(headerProxyAuth)
-	if t.matches(proxy) {
-		return true
+	own := t.matches(header.Get(headerAuth))
+	if own {
+		header.Del(headerAuth)
 	}
-	if !t.matches(header.Get(headerAuth)) {
-		return false
-	}
-	header.Del(headerAuth)
-	return true
+	return t.takeProxy(header) || own
 }
 
 // admitProxy is admit for an HTTP proxy, whose clients know Proxy-Authorization.
 func (t *token) admitProxy(header http.Header) bool {
-	proxy := header.Get(headerProxyAuth)
+	if t.read != nil && t.matches(header.Get(headerAuth)) {
+		header.Del(headerAuth)
+	}
+	return t.takeProxy(header) || t.read == nil
+}
+
+func (t *token) takeProxy(header http.Header) bool {
+	shown := t.matches(header.Get(headerProxyAuth))
 	header.Del(headerProxyAuth)
-	return t.read == nil || t.matches(proxy)
+	return shown
 }
 
 // matches compares the token in a header's value: Bearer TOKEN, or Basic with
@@ -102,13 +105,18 @@ func (t *token) matches(value string) bool {
 // hosts are the names that requests may be addressed to. A web page that points
 // a name of its own at this host (DNS rebinding) is told by that name.
 type hosts struct {
+	// any permits every name in Host. It says nothing of Origin.
 	any     bool
 	allowed []string
+	// pages are the hosts of web pages that may use the application beside
+	// those that came by this very address.
+	pages []string
 }
 
-// newHosts returns the names of an endpoint: all of a unix socket, which no web
-// page reaches.
-func newHosts(e *endpoint, configured []string) hosts {
+// newHosts returns the names of an endpoint that listens at a name: all of a
+// unix socket, which no web page reaches but through a server that's in front
+// of it.
+func newHosts(e *endpoint, name string, configured []string) hosts {
 	h := hosts{
 		any:     e.unix || slices.Contains(configured, anyHost),
 		allowed: []string{"localhost", "127.0.0.1", "::1"},
@@ -116,9 +124,15 @@ func newHosts(e *endpoint, configured []string) hosts {
 	if host, _, err := net.SplitHostPort(e.Addr().String()); err == nil {
 		h.allowed = append(h.allowed, host)
 	}
-	for _, host := range configured {
-		h.allowed = append(h.allowed, hostname(host))
+	if name != "" {
+		h.allowed = append(h.allowed, hostname(name))
 	}
+	for _, host := range configured {
+		if host != anyHost {
+			h.pages = append(h.pages, hostname(host))
+		}
+	}
+	h.allowed = append(h.allowed, h.pages...)
 	return h
 }
 
@@ -133,22 +147,36 @@ func (h hosts) permits(host string) bool {
 }
 
 // permitsOrigin says whether what a browser asks for comes from a page that may
-// ask for it. A page of another site can't read the answers, but could still
-// send a form, or open a WebSocket, with the bot's rights.
+// ask for it. A page of another site could send a form, or open a WebSocket,
+// with the bot's rights, and read the answers of an application that lets every
+// page read them: all that it may do is lead here by a link.
 func (h hosts) permitsOrigin(r *http.Request, public string) bool {
-	if h.any || (safeMethod(r.Method) && r.Header.Get("Upgrade") == "") {
-		return true
-	}
-	origin := r.Header.Get("Origin")
-	if origin == "" {
-		site := r.Header.Get("Sec-Fetch-Site")
-		return site != "cross-site"
+	origin, site := r.Header.Get("Origin"), r.Header.Get("Sec-Fetch-Site")
+	switch origin {
+	case "":
+		return site != "cross-site" || r.Header.Get("Sec-Fetch-Mode") == "navigate" &&
+			safeMethod(r.Method) && r.Header.Get("Upgrade") == ""
+	case "null":
+		// A sandboxed page or a file; or a page of ours that wants no Referer,
+		// for which the browser vouches.
+		return site == "same-origin"
 	}
 	u, err := url.Parse(origin)
 	if err != nil || u.Host == "" {
-		return false // "null" too: a sandboxed page, or a file
+		return false
 	}
-	return h.permits(u.Host) || hostname(u.Host) == hostname(public)
+	return h.ours(u.Host, r.Host) || u.Scheme == "https" && public != "" && hostname(u.Host) == hostname(public)
+}
+
+// ours says whether a page's host, with its port, is the one that the request
+// names, or one that is listed. The port counts: on another port of this host
+// another user may serve pages.
+func (h hosts) ours(page, asked string) bool {
+	return page != "" && strings.EqualFold(withoutUsualPort(page), withoutUsualPort(asked)) || slices.Contains(h.pages, hostname(page))
+}
+
+func withoutUsualPort(host string) string {
+	return strings.TrimSuffix(strings.TrimSuffix(host, ":443"), ":80")
 }
 
 func safeMethod(method string) bool {

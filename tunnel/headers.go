@@ -24,6 +24,9 @@ func forwardedHeaders() []string {
 // rewriteRequest turns a request to this host into one to the application's
 // public address, so that the application sees what it would see of a browser
 // that came through Teleport.
+//
+// local says whether a host, with its port, is the one that the client came by:
+// only then may a page's address be made the application's.
 func rewriteRequest(r *httputil.ProxyRequest, public string, local func(host string) bool) {
 	out := r.Out
 	out.URL.Scheme, out.URL.Host = "https", "application"
@@ -83,7 +86,9 @@ func dropSessionCookies(header http.Header) {
 // rewriteResponse turns what points to the application's public address back to
 // where the client came from: base is http:// and the host that it named. So
 // does what points to the address by which Teleport reaches the application,
-// which is the only one that an application may know of itself.
+// which is the only one that an application may know of itself. origin is the
+// client's Origin if it's a page of ours that asks: only such a page may read
+// what the application lets its own pages read.
 func rewriteResponse(header http.Header, public, uri, base, origin string) {
 	for _, name := range []string{"Location", "Content-Location"} {
 		if value := header.Get(name); value != "" {
@@ -112,8 +117,8 @@ func localURL(value, public, uri, base string) string {
 		own = own || strings.EqualFold(inner.Host, u.Host)
 	}
 	to, err := url.Parse(base)
-	if err != nil || !own {
-		return value
+	if err != nil || !own || to.Host == "" {
+		return value // an HTTP/1.0 client may name no host to lead it back to
 	}
 	u.Scheme, u.Host = to.Scheme, to.Host
 	return u.String()

@@ -6,6 +6,7 @@ import (
 	"log/slog"
 	"net/http"
 	"net/http/httputil"
+	"net/url"
 	"sync"
 )
 
@@ -32,16 +33,17 @@ func (b *buffers) Put(buf []byte) { b.pool.Put(&buf) }
 type carrier struct {
 	upstream *upstream
 	keeper   *keeper
-	// local says whether a host is one that clients may call us by.
-	local func(host string) bool
+	// ours says whether the host of a page is the one that a request names, or
+	// stands for it.
+	ours  func(page, asked string) bool
 	proxy *httputil.ReverseProxy
 }
 
-func newCarrier(u *upstream, k *keeper, local func(string) bool, bufs *buffers, log *slog.Logger) *carrier {
-	c := &carrier{upstream: u, keeper: k, local: local}
+func newCarrier(u *upstream, k *keeper, ours func(page, asked string) bool, bufs *buffers, log *slog.Logger) *carrier {
+	c := &carrier{upstream: u, keeper: k, ours: ours}
 	c.proxy = &httputil.ReverseProxy{
 		Rewrite: func(r *httputil.ProxyRequest) {
-			rewriteRequest(r, generationOf(r.In.Context()).Session.PublicHost(), local)
+			rewriteRequest(r, generationOf(r.In.Context()).Session.PublicHost(), func(page string) bool { return ours(page, r.In.Host) })
 		},
 		Transport:     &courier{upstream: u, keeper: k, counts: u.counts},
 		FlushInterval: -1,
@@ -51,7 +53,7 @@ func newCarrier(u *upstream, k *keeper, local func(string) bool, bufs *buffers, 
 			in, _ := resp.Request.Context().Value(inKey{}).(*http.Request)
 			g := generationOf(resp.Request.Context())
 			if in != nil && g != nil {
-				rewriteResponse(resp.Header, g.Session.PublicHost(), g.App.URI, "http://"+in.Host, in.Header.Get("Origin"))
+				rewriteResponse(resp.Header, g.Session.PublicHost(), g.App.URI, "http://"+in.Host, c.origin(in))
 			}
 			return nil
 		},
@@ -66,12 +68,21 @@ func newCarrier(u *upstream, k *keeper, local func(string) bool, bufs *buffers, 
 	return c
 }
 
+// origin is the page that asks, if it's one of ours.
+func (c *carrier) origin(in *http.Request) string {
+	origin := in.Header.Get("Origin")
+	if u, err := url.Parse(origin); err != nil || !c.ours(u.Host, in.Host) {
+		return ""
+	}
+	return origin
+}
+
 // inKey is the context's key of the request as the client sent it.
 type inKey struct{}
 
 // serve carries one request. The caller has checked that it may be.
 func (c *carrier) serve(w http.ResponseWriter, r *http.Request) {
-	now, err := c.upstream.get(r.Context())
+	now, err := c.certificate(r.Context())
 	if err != nil {
 		c.keeper.nudge("a client asks for the application")
 		unavailable(w, err)
@@ -86,6 +97,19 @@ func (c *carrier) serve(w http.ResponseWriter, r *http.Request) {
 		return
 	}
 	c.proxy.ServeHTTP(w, withIn(r, now))
+}
+
+// certificate waits for the first one, unless the client has waited already.
+func (c *carrier) certificate(ctx context.Context) (*generation, error) {
+	client := clientOf(ctx)
+	if client == nil || !client.waited.Swap(false) {
+		return c.upstream.get(ctx)
+	}
+	now, _, err, _ := c.upstream.peek()
+	if now == nil && err == nil {
+		err = errNotYet()
+	}
+	return now, err
 }
 
 // withIn adds what the reverse proxy's steps need to a request.

@@ -241,13 +241,13 @@ func TestApplicationThatComesLater(t *testing.T) {
 	require.Equal(t, kindUnavailable, got.kind())
 	require.Equal(t, "1", got.header.Get("Retry-After"))
 	require.Contains(t, got.body, "was not found")
-	require.Equal(t, diagnostics.StateFailing, r.state().State)
+	eventually(t, "it is reported", func() bool { return r.state().State == diagnostics.StateFailing })
 
 	r.source.set(func(s *fakeSource) { s.err = nil })
 
 	// Nobody tells it: clients who ask are reason enough to look again.
 	eventually(t, "the application", func() bool { return r.get(t, "/").body == "serial-1" })
-	require.Equal(t, diagnostics.StateReady, r.state().State)
+	eventually(t, "it is reported too", func() bool { return r.state().State == diagnostics.StateReady })
 }
 
 func TestExpiredCertificateIsNotUsed(t *testing.T) {

@@ -8,6 +8,7 @@ import (
 	"github.com/gravitational/trace"
 
 	"rollcall/cluster"
+	"rollcall/failure"
 )
 
 // Issuer issues certificates; it returns once they are usable. It's safe for
@@ -52,6 +53,9 @@ type issued struct {
 
 // Fetch has a certificate issued.
 func (s *issued) Fetch(ctx context.Context) (Routed, error) {
+	if err := s.dialer.Find(ctx); failure.KindOf(err) == failure.Configuration {
+		return Routed{}, trace.Wrap(err) // such as an Auth Service in place of a proxy
+	}
 	creds, app, err := s.issuer.RoutedApplication(ctx, s.request)
 	if err != nil {
 		return Routed{}, trace.Wrap(err)

@@ -3,7 +3,6 @@ package tunnel
 import (
 	"context"
 	"log/slog"
-	"sync"
 	"time"
 
 	"rollcall/diagnostics"
@@ -23,9 +22,12 @@ const (
 	longestRetry = 15 * time.Second
 	// nudgePause is the least time between attempts that clients cause.
 	nudgePause = time.Second
-	// firstFutilePause doubles with each renewal that changed nothing.
-	firstFutilePause   = 10 * time.Second
-	longestFutilePause = 10 * time.Minute
+	// barredPause is the time between attempts where certificates come, and
+	// can't be used.
+	barredPause = time.Minute
+	// unprovenLife is how long a route without a certificate waits for somebody
+	// to ask for it again.
+	unprovenLife = time.Minute
 )
 
 // Source gives certificates for one application.
@@ -51,9 +53,12 @@ type keeper struct {
 	mail  *renewal.Mailbox
 	pulse pulse.Pulse
 	asked asking
-	// unused is asked before a renewal that is due; true ends the keeper. Nil:
-	// the certificate is kept whether it's used or not.
-	unused func() bool
+	// unused is asked before a renewal that is due whether nobody has asked for
+	// the application for that long; true ends the keeper. Nil: the certificate
+	// is kept whether it's used or not.
+	unused func(idle time.Duration) bool
+	// usable says why a certificate can't be used here. Nil: all can be.
+	usable func(Routed) error
 
 	// What follows belongs to run.
 	failures int
@@ -61,6 +66,8 @@ type keeper struct {
 	repeated int
 	notAfter time.Time
 	next     time.Time
+	// unknown says that there's no such application, and no certificate for it.
+	unknown bool
 }
 
 // run gets certificates until ctx ends.
@@ -84,7 +91,7 @@ func (k *keeper) run(ctx context.Context) {
 			reason = asked.Reason
 		case !due:
 			continue
-		case k.unused != nil && !k.notAfter.IsZero() && k.unused():
+		case k.unused != nil && k.unused(k.longestIdle()):
 			return
 		}
 		if ctx.Err() != nil {
@@ -92,8 +99,18 @@ func (k *keeper) run(ctx context.Context) {
 		}
 		if k.attempt(ctx, reason) {
 			reason = "due"
+		} else if k.unknown && k.unused != nil && k.unused(0) {
+			return
 		}
 	}
+}
+
+// longestIdle is for how long a certificate that nobody uses is kept.
+func (k *keeper) longestIdle() time.Duration {
+	if k.notAfter.IsZero() {
+		return min(k.interval, unprovenLife)
+	}
+	return k.interval
 }
 
 // attempt asks for a certificate once.
@@ -112,6 +129,10 @@ func (k *keeper) attempt(ctx context.Context, reason string) bool {
 		err = context.Cause(bounded)
 	case err == nil && !time.Now().Before(routed.NotAfter):
 		err = failure.New(failure.Transient, "the certificate had expired before it came: check this host's clock")
+	case err == nil && k.usable != nil:
+		if err = k.usable(routed); err != nil {
+			k.bar()
+		}
 	}
 	took := time.Since(began)
 	if err != nil {
@@ -126,7 +147,7 @@ func (k *keeper) succeeded(ctx context.Context, routed Routed, reason string, to
 	now := time.Now()
 	current, _, _, _ := k.upstream.peek() //nolint:dogsled // Only the certificate matters.
 	same := current != nil && current.Serial == routed.Serial
-	k.failures, k.lastErr, k.repeated, k.notAfter = 0, "", 0, routed.NotAfter
+	k.failures, k.lastErr, k.repeated, k.unknown, k.notAfter = 0, "", 0, false, routed.NotAfter
 	k.next = now.Add(k.interval).Round(0)
 	if !k.polls {
 		k.next = renewal.Schedule(now, now, routed.NotAfter, k.interval, 2*k.random()-1).Round(0)
@@ -154,6 +175,10 @@ func (k *keeper) failed(ctx context.Context, err error, took time.Duration) {
 	if k.polls {
 		k.next = now.Add(min(k.interval, longestRetry)).Round(0)
 	}
+	if k.asked.barred(now) {
+		k.next = now.Add(barredPause).Round(0)
+	}
+	k.unknown = failure.KindOf(err) == failure.NotFound && !now.Before(k.notAfter)
 	k.upstream.fail(err)
 	k.logFailure(ctx, err, now)
 	k.reporter.Report(diagnostics.Report{Err: err, NotAfter: k.notAfter, Next: k.next, Took: took})
@@ -183,59 +208,4 @@ func (k *keeper) renewNow(reason string) { k.mail.Put(renewal.Request{Reason: re
 // retryNow asks for another attempt if the last one failed; it doesn't block.
 func (k *keeper) retryNow(reason string) {
 	k.mail.Put(renewal.Request{Reason: reason, OnlyFailed: true})
-}
-
-// nudge asks for an attempt because a client needs one, at most once a second.
-func (k *keeper) nudge(reason string) {
-	k.asked.mu.Lock()
-	defer k.asked.mu.Unlock()
-	if time.Since(k.asked.last) >= nudgePause {
-		k.asked.last = time.Now()
-		k.retryNow(reason)
-	}
-}
-
-// suspect asks for a new certificate because the proxy seems not to take the
-// one in use. It returns how many attempts there were before the one that
-// answers, or false if none will come. What looks like Teleport's answer, and
-// surely isn't, can be an application's own: the more often a renewal changed
-// nothing, the longer is the pause before the next one.
-func (k *keeper) suspect(reason string, sure bool) (attempts uint64, ok bool) {
-	_, attempts, _, _ = k.upstream.peek()
-	k.asked.mu.Lock()
-	defer k.asked.mu.Unlock()
-	pause := nudgePause
-	if !sure && k.asked.futile > 0 {
-		pause = min(firstFutilePause<<min(k.asked.futile-1, 8), longestFutilePause)
-	}
-	if time.Since(k.asked.last) < pause {
-		// Another request has asked already, and the answer may be to come.
-		return k.asked.attempts, k.asked.suspected && k.asked.attempts == attempts
-	}
-	k.asked.last, k.asked.attempts, k.asked.suspected = time.Now(), attempts, true
-	k.renewNow(reason)
-	return attempts, true
-}
-
-// judged notes whether a renewal that suspect asked for changed the answer.
-func (k *keeper) judged(helped bool) {
-	k.asked.mu.Lock()
-	defer k.asked.mu.Unlock()
-	if helped {
-		k.asked.futile = 0
-		return
-	}
-	k.asked.futile++
-}
-
-// asking is what clients caused. Its fields are protected by mu.
-type asking struct {
-	mu sync.Mutex
-	// last is when a client last caused an attempt, attempts how many there
-	// had been by then, suspected whether it was by suspect.
-	last      time.Time
-	attempts  uint64
-	suspected bool
-	// futile counts renewals in a row that changed nothing.
-	futile int
 }

@@ -9,6 +9,7 @@ import (
 	"os"
 	"path/filepath"
 	"strconv"
+	"sync"
 	"syscall"
 	"time"
 
@@ -31,17 +32,23 @@ type endpoint struct {
 	// path and inode are those of a socket that we made.
 	path  string
 	inode uint64
+	once  sync.Once
 }
 
-// Close closes the listener, and removes the socket that was made for it unless
-// something else has its name by now.
+// Close removes the socket that was made unless something else has its name by
+// now, and then closes the listener: the other way round, what comes next might
+// get the inode. It's safe for concurrent use, and does it once.
 func (e *endpoint) Close() error {
-	if e.path != "" {
-		if info, err := os.Lstat(e.path); err == nil && inodeOf(info) == e.inode {
-			_ = os.Remove(e.path) // a socket that stays is replaced by the next run
+	err := net.ErrClosed
+	e.once.Do(func() {
+		if e.path != "" {
+			if info, err := os.Lstat(e.path); err == nil && inodeOf(info) == e.inode {
+				_ = os.Remove(e.path) // a socket that stays is replaced by the next run
+			}
 		}
-	}
-	return e.Listener.Close()
+		err = e.Listener.Close()
+	})
+	return err
 }
 
 // bind listens where the options say, or takes the socket that was passed.

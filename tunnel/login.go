@@ -16,8 +16,10 @@ const forbidden = "Forbidden\n"
 const plainText = "text/plain; charset=utf-8"
 
 // asksForLogin says whether an answer is Teleport's own redirect to its login:
-// the certificate isn't taken any more. An application behind Teleport may have
-// a login of its own, at its own address.
+// the certificate isn't taken any more. That is /web/launch with the
+// application's public address; from there the web UI leads to /web/login,
+// which an application may redirect to as well, when it has done what it was
+// asked to.
 func asksForLogin(resp *http.Response, proxyHost, publicHost string) bool {
 	switch resp.StatusCode {
 	case http.StatusMovedPermanently, http.StatusFound, http.StatusSeeOther, http.StatusTemporaryRedirect, http.StatusPermanentRedirect:
@@ -29,17 +31,16 @@ func asksForLogin(resp *http.Response, proxyHost, publicHost string) bool {
 		return false
 	}
 	host, public := hostname(to.Host), hostname(publicHost)
-	if host == public {
+	launched, ok := strings.CutPrefix(to.Path, "/web/launch/")
+	if !ok || host == public {
 		return false
 	}
-	if launched, ok := strings.CutPrefix(to.Path, "/web/launch/"); ok {
-		// The proxy may have another name than the one that we dial.
-		first, _, _ := strings.Cut(launched, "/")
-		if public != "" && hostname(first) == public {
-			return true
-		}
+	if public == "" {
+		return host == hostname(proxyHost)
 	}
-	return host == hostname(proxyHost) && (strings.HasPrefix(to.Path, "/web/launch") || strings.HasPrefix(to.Path, "/web/login"))
+	// The proxy may have another name than the one that we dial.
+	first, _, _ := strings.Cut(launched, "/")
+	return hostname(first) == public
 }
 
 // looksForbidden says whether an answer is word by word Teleport's refusal of a

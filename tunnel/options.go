@@ -39,7 +39,8 @@ type ListenOptions struct {
 	// BearerToken is a token that clients must show: the absolute path of a
 	// file, or credential:NAME. They send it as Proxy-Authorization: Bearer
 	// TOKEN, or as Authorization: Bearer TOKEN if the application wants no
-	// Authorization of its own. It's never passed on.
+	// Authorization of its own. It's never passed on. A TCP application's
+	// clients can't show one: with bearer_token it isn't served.
 	BearerToken string `yaml:"bearer_token,omitempty"`
 	// PeerUsers are the only users whose programs may connect, by name or
 	// number; default: all that can reach the socket.
@@ -77,7 +78,9 @@ type Options struct {
 	AppName string `yaml:"app_name"`
 	// AllowedHosts are host names that clients may use beside localhost and the
 	// address of listen, against web pages that point a name of theirs at this
-	// host; "*" permits all. Unix sockets need none.
+	// host; "*" permits all, and unix sockets need none. Web pages of these
+	// names, whatever their port, may use the application as its own pages may;
+	// "*" names no page.
 	AllowedHosts []string `yaml:"allowed_hosts,omitempty"`
 }
 

@@ -120,8 +120,20 @@ func lookUser(table string, from, to netip.AddrPort) (int64, error) {
 	return findUser(file, from, to)
 }
 
+// connected are the states, as the kernel prints them, of a socket whose
+// program has it open: established, and with one of the sides ended, which a
+// program may do as soon as it has sent its request.
+func connected(state string) bool {
+	switch state {
+	case "01", "04", "05", "08": // ESTABLISHED, FIN_WAIT1, FIN_WAIT2, CLOSE_WAIT
+		return true
+	default:
+		return false
+	}
+}
+
 // findUser reads a table in the form of /proc/net/tcp and returns the user of
-// the established socket between two addresses. A socket without an inode
+// the connected socket between two addresses. A socket without an inode
 // belongs to nobody any more, and is shown as root's.
 func findUser(table io.Reader, from, to netip.AddrPort) (int64, error) {
 	from, to = plain(from), plain(to)
@@ -129,7 +141,7 @@ func findUser(table io.Reader, from, to netip.AddrPort) (int64, error) {
 	lines.Scan() // the heading
 	for lines.Scan() {
 		fields := strings.Fields(lines.Text())
-		if len(fields) < 10 || fields[3] != "01" || fields[9] == "0" {
+		if len(fields) < 10 || !connected(fields[3]) || fields[9] == "0" {
 			continue
 		}
 		if parseAddr(fields[1]) != from || parseAddr(fields[2]) != to {

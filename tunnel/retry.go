@@ -88,8 +88,8 @@ func (d *delivery) judge(req *http.Request, resp *http.Response, err error) (aga
 	case err != nil:
 		return repeatable(req) && broken(err) && d.rest(ctx), err
 	case asksForLogin(resp, d.on.ProxyHost, d.on.Session.PublicHost()):
-		// Teleport has answered by itself, so that the application hasn't seen
-		// the request, whatever its method is.
+		// Only Teleport leads to the launcher with the application's address: the
+		// application hasn't seen the request, whatever its method is.
 		if d.withNew(ctx, "Teleport asked for a login", true, replayable(req)) {
 			return true, nil
 		}
@@ -98,13 +98,9 @@ func (d *delivery) judge(req *http.Request, resp *http.Response, err error) (aga
 	case d.upstream.troubled() && repeatable(req) && looksUnready(resp):
 		return d.rest(ctx), nil
 	case looksForbidden(resp):
-		if d.renewed {
-			d.keeper.judged(false)
-			return false, nil
-		}
 		return d.withNew(ctx, "403, as of a session that Teleport doesn't know", false, repeatable(req)), nil
 	case d.renewed:
-		d.keeper.judged(true)
+		d.keeper.helped()
 	}
 	return false, nil
 }
@@ -119,11 +115,11 @@ func (d *delivery) withNew(ctx context.Context, reason string, sure, wait bool) 
 		d.on, d.renewed = now, true
 		return true
 	}
-	attempts, asked := d.keeper.suspect(reason, sure)
+	attempts, until, asked := d.keeper.suspect(reason, sure)
 	if !asked || !wait {
 		return false
 	}
-	now := d.upstream.after(ctx, attempts)
+	now := d.upstream.after(ctx, attempts, until)
 	if now == nil || now == d.on {
 		return false
 	}

@@ -36,6 +36,8 @@ type route struct {
 	keeper   *keeper
 	carrier  *carrier
 	stop     context.CancelFunc
+	// host is the public address; protected by routes.mu.
+	host string
 	// used is when a request last asked for it; protected by routes.mu.
 	used time.Time
 	// users counts the requests in find; protected by routes.mu.
@@ -143,8 +145,22 @@ func (r *routes) release(route *route) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	route.users--
-	if now, _, _, _ := route.upstream.peek(); now != nil { //nolint:dogsled // Only the certificate matters.
-		r.byHost[hostname(now.App.PublicAddr)] = route.name
+	now, _, _, _ := route.upstream.peek() //nolint:dogsled // Only the certificate matters.
+	if now == nil || r.byName[route.name] != route {
+		return
+	}
+	host := hostname(now.App.PublicAddr)
+	if route.host != host {
+		r.unhostLocked(route)
+		route.host = host
+	}
+	r.byHost[host] = route.name
+}
+
+// unhostLocked forgets the public address of a route.
+func (r *routes) unhostLocked(route *route) {
+	if r.byHost[route.host] == route.name {
+		delete(r.byHost, route.host)
 	}
 }
 
@@ -155,11 +171,8 @@ func (r *routes) startLocked(name string) *route {
 	k := r.proxy.newKeeper(name, u)
 	k.mail = renewal.NewMailbox()
 	made := &route{name: name, upstream: u, keeper: k, stop: stop, used: time.Now()}
-	k.unused = func() bool { return r.dropUnused(made) }
-	made.carrier = newCarrier(u, k, func(host string) bool {
-		named, ok := r.proxy.nameIn(hostname(host))
-		return ok && named == name
-	}, r.buffers, r.proxy.log)
+	k.unused = func(idle time.Duration) bool { return r.dropUnused(made, idle) }
+	made.carrier = newCarrier(u, k, hosts{}.ours, r.buffers, r.proxy.log)
 	r.byName[name] = made
 	r.kept.Go(func() { k.run(ctx) })
 	return made
@@ -180,12 +193,12 @@ func (r *routes) dropOldestLocked() bool {
 	return true
 }
 
-// dropUnused drops a route that nobody has asked for since before its last
-// renewal, and says whether it did.
-func (r *routes) dropUnused(route *route) bool {
+// dropUnused drops a route that nobody has asked for for that long, and says
+// whether it did.
+func (r *routes) dropUnused(route *route, idle time.Duration) bool {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	if r.byName[route.name] != route || route.users > 0 || time.Since(route.used) < r.proxy.deps.Interval {
+	if r.byName[route.name] != route || route.users > 0 || time.Since(route.used) < idle {
 		return false
 	}
 	r.dropLocked(route.name)
@@ -206,11 +219,7 @@ func (r *routes) forget(route *route) {
 func (r *routes) dropLocked(name string) {
 	dropped := r.byName[name]
 	delete(r.byName, name)
-	for host, of := range r.byHost {
-		if of == name {
-			delete(r.byHost, host)
-		}
-	}
+	r.unhostLocked(dropped)
 	dropped.stop()
 	dropped.upstream.close()
 }

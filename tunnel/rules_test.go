@@ -56,34 +56,47 @@ func FuzzHostCheck(f *testing.F) {
 }
 
 func TestOriginCheck(t *testing.T) {
-	h := hosts{allowed: []string{"localhost", "127.0.0.1"}}
+	const here = "localhost:1234"
 	for _, test := range []struct {
-		name, method string
-		header       map[string]string
-		want         bool
+		name, method, asked string
+		header              map[string]string
+		want                bool
 	}{
-		{"a program", "POST", nil, true},
-		{"our own page", "POST", map[string]string{"Origin": base}, true},
-		{"another local page", "POST", map[string]string{"Origin": "http://localhost:3000"}, true},
-		{"the public address", "POST", map[string]string{"Origin": "https://" + public}, true},
-		{"a form of another site", "POST", map[string]string{"Origin": "https://evil.example"}, false},
-		{"a sandboxed page", "POST", map[string]string{"Origin": "null"}, false},
-		{"a form without Origin", "POST", map[string]string{"Sec-Fetch-Site": "cross-site"}, false},
-		{"our own form without Origin", "POST", map[string]string{"Sec-Fetch-Site": "same-origin"}, true},
-		{"a link from another site", "GET", map[string]string{"Sec-Fetch-Site": "cross-site"}, true},
-		{"another site's script, which can't read the answer", "GET", map[string]string{"Origin": "https://evil.example"}, true},
-		{"another site's WebSocket", "GET", map[string]string{"Origin": "https://evil.example", "Upgrade": "websocket"}, false},
-		{"our own WebSocket", "GET", map[string]string{"Origin": base, "Upgrade": "websocket"}, true},
-		{"a program's WebSocket", "GET", map[string]string{"Upgrade": "websocket"}, true},
-		{"a name that only begins like ours", "DELETE", map[string]string{"Origin": "http://localhost.evil.example"}, false},
+		{"a program", "POST", here, nil, true},
+		{"our own page", "POST", here, map[string]string{"Origin": base}, true},
+		{"our own page behind a web server with TLS", "POST", "grafana.internal", map[string]string{"Origin": "https://grafana.internal"}, true},
+		{"our own page that reads", "GET", here, map[string]string{"Origin": base, "Sec-Fetch-Site": "same-origin", "Sec-Fetch-Mode": "cors"}, true},
+		{"a page on another port, maybe of another user", "POST", here, map[string]string{"Origin": "http://localhost:3000"}, false},
+		{"a page on another port that reads", "GET", here, map[string]string{"Origin": "http://localhost:3000", "Sec-Fetch-Site": "same-site"}, false},
+		{"the public address", "POST", here, map[string]string{"Origin": "https://" + public}, true},
+		{"who only pretends to be the public address", "POST", here, map[string]string{"Origin": "http://" + public}, false},
+		{"a listed page", "POST", here, map[string]string{"Origin": "https://wiki.internal:8443"}, true},
+		{"a form of another site", "POST", here, map[string]string{"Origin": "https://evil.example"}, false},
+		{"a sandboxed page", "POST", here, map[string]string{"Origin": "null", "Sec-Fetch-Site": "cross-site"}, false},
+		{"our own page without a Referer", "POST", here, map[string]string{"Origin": "null", "Sec-Fetch-Site": "same-origin"}, true},
+		{"a form without Origin", "POST", here, map[string]string{"Sec-Fetch-Site": "cross-site", "Sec-Fetch-Mode": "navigate"}, false},
+		{"our own form without Origin", "POST", here, map[string]string{"Sec-Fetch-Site": "same-origin"}, true},
+		{"a link from another site", "GET", here, map[string]string{"Sec-Fetch-Site": "cross-site", "Sec-Fetch-Mode": "navigate"}, true},
+		{"another site's picture", "GET", here, map[string]string{"Sec-Fetch-Site": "cross-site", "Sec-Fetch-Mode": "no-cors"}, false},
+		{"another site's script that reads", "GET", here, map[string]string{"Origin": "https://evil.example"}, false},
+		{"another site's question whether it may", "OPTIONS", here, map[string]string{"Origin": "https://evil.example"}, false},
+		{"another site's WebSocket", "GET", here, map[string]string{"Origin": "https://evil.example", "Upgrade": "websocket"}, false},
+		{"our own WebSocket", "GET", here, map[string]string{"Origin": base, "Upgrade": "websocket"}, true},
+		{"a program's WebSocket", "GET", here, map[string]string{"Upgrade": "websocket"}, true},
+		{"a name that only begins like ours", "DELETE", here, map[string]string{"Origin": "http://localhost.evil.example"}, false},
+		{"nonsense", "GET", here, map[string]string{"Origin": "::"}, false},
 	} {
 		t.Run(test.name, func(t *testing.T) {
 			r := httptest.NewRequest(test.method, "/", nil)
+			r.Host = test.asked
 			for name, value := range test.header {
 				r.Header.Set(name, value)
 			}
-			require.Equal(t, test.want, h.permitsOrigin(r, public))
-			require.True(t, hosts{any: true}.permitsOrigin(r, public))
+			// Whatever name a request may have, its page is another matter.
+			for _, any := range []bool{false, true} {
+				h := hosts{any: any, allowed: []string{"localhost", "127.0.0.1"}, pages: []string{"wiki.internal"}}
+				require.Equal(t, test.want, h.permitsOrigin(r, public))
+			}
 		})
 	}
 }
@@ -113,6 +126,7 @@ func TestBearerToken(t *testing.T) {
 		{"as the password of a proxy", basic("any:" + secret), "", true, ""},
 		{"wrong", "", "Bearer " + secret + "x", false, "Bearer " + secret + "x"},
 		{"wrong there, right here", "Bearer x", "Bearer " + secret, true, ""},
+		{"in both", "Bearer " + secret, "Bearer " + secret, true, ""},
 		{"bare", "", secret, false, secret},
 		{"as a user", basic(secret + ":"), "", false, ""},
 		{"no base64", "Basic ?", "", false, ""},
@@ -178,8 +192,8 @@ func TestLoginRedirectIsRecognised(t *testing.T) {
 		"https://teleport.example.com:3080/web/launch/grafana.apps.example.com?path=%2F": true,
 		"https://other-name.example.com/web/launch/grafana.apps.example.com":             true,
 		"https://teleport.example.com/web/launch/grafana.apps.example.com/cluster/x":     true,
-		"https://teleport.example.com/web/login?redirect_uri=x":                          true,
-		"https://TELEPORT.example.com/web/login":                                         true,
+		"https://teleport.example.com/web/login?redirect_uri=x":                          false, // where an application's /logout may lead
+		"https://teleport.example.com/web/launch/other.example.com":                      false,
 		"https://grafana.apps.example.com/web/login":                                     false, // the application's own
 		"https://grafana.apps.example.com:3080/web/launch/grafana.apps.example.com":      false,
 		"https://sso.example.com/web/login":                                              false,
@@ -193,7 +207,7 @@ func TestLoginRedirectIsRecognised(t *testing.T) {
 		resp := answer(http.StatusFound, map[string]string{"Location": location}, "")
 		require.Equal(t, want, asksForLogin(resp, "teleport.example.com", public), "%q", location)
 	}
-	ok := answer(http.StatusOK, map[string]string{"Location": "https://teleport.example.com/web/login"}, "")
+	ok := answer(http.StatusOK, map[string]string{"Location": "https://teleport.example.com/web/launch/grafana.apps.example.com"}, "")
 	require.False(t, asksForLogin(ok, "teleport.example.com", public))
 }
 
@@ -347,6 +361,10 @@ func TestPeerInTheKernelsTable(t *testing.T) {
 		{"belongs to nobody any more", from, to, procTCP(line(from, to, "01", 0, 0)), -1},
 		{"of one who tries to take the port", from, to, procTCP(line(from, to, "02", 1001, 7)), -1},
 		{"closing", from, to, procTCP(line(from, to, "05", 0, 0)), -1},
+		{"has ended its side", from, to, procTCP(line(from, to, "05", 1000, 7)), 1000},
+		{"is ending its side", from, to, procTCP(line(from, to, "04", 1000, 7)), 1000},
+		{"was told the end", from, to, procTCP(line(from, to, "08", 1000, 7)), 1000},
+		{"listens", from, to, procTCP(line(from, to, "0A", 1000, 7)), -1},
 		{"another port", from, to, procTCP(line(netip.MustParseAddrPort("127.0.0.1:40001"), to, "01", 1000, 7)), -1},
 		{"empty", from, to, procTCP(), -1},
 		{"nonsense", from, to, procTCP("x", "0: y z 01 a b c d e f", ": : : 01 : : : : : :"), -1},

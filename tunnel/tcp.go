@@ -61,11 +61,9 @@ func (s *streamer) farEnded(c *client, began time.Time, err error, first bool) {
 	case cluster.CertificateRefused(err):
 		s.keeper.suspect("the proxy refused the certificate", true)
 	case c.received.Load() > 0:
-		s.keeper.judged(true)
+		s.keeper.helped()
 	case first && time.Since(began) < tooShort:
-		if _, asked := s.keeper.suspect("the application's side ended a connection at once", false); asked {
-			s.keeper.judged(false) // until one comes through
-		}
+		s.keeper.suspect("the application's side ended a connection at once", false)
 	}
 }
 

@@ -13,6 +13,7 @@ import (
 	"github.com/gravitational/trace"
 
 	"rollcall/diagnostics"
+	"rollcall/failure"
 	"rollcall/internal/renewal"
 )
 
@@ -135,6 +136,9 @@ func New(opts Options, deps Dependencies) (*Tunnel, error) {
 	if err := deps.complete(&opts.ListenOptions); err != nil {
 		return nil, err
 	}
+	if deps.TCP && opts.BearerToken != "" {
+		return nil, tokenless(opts.AppName)
+	}
 	log := deps.Log.With(diagnostics.KeyService, opts.Name)
 	counts := deps.Metrics.of(opts.Name)
 	t := &Tunnel{
@@ -149,7 +153,20 @@ func New(opts Options, deps Dependencies) (*Tunnel, error) {
 		reporter: deps.Reporter, log: log, random: deps.Random, mail: renewal.NewMailbox(),
 		detail: func() string { return "listens on " + t.listening.address() },
 	}
+	if opts.BearerToken != "" {
+		t.keeper.usable = func(routed Routed) error {
+			if routed.App.TCP() {
+				return tokenless(routed.App.Name)
+			}
+			return nil
+		}
+	}
 	return t, nil
+}
+
+// tokenless says why a TCP application isn't served to those who show a token.
+func tokenless(app string) error {
+	return failure.New(failure.Configuration, "%q is a TCP application, whose clients can't be asked for a bearer token: leave bearer_token out, and use peer_users or a unix socket", app)
 }
 
 // Name returns the service's name.
@@ -218,28 +235,30 @@ func (t *Tunnel) Run(ctx context.Context) error {
 }
 
 func (t *Tunnel) front(bound *endpoint, peers peers) *front {
-	named := append([]string(nil), t.opts.AllowedHosts...)
-	if _, address, err := parseListen(t.opts.Listen); err == nil {
-		named = append(named, hostname(address))
-	}
-	names := newHosts(bound, named)
+	_, name, _ := parseListen(t.opts.Listen) // it was validated
+	names := newHosts(bound, name, t.opts.AllowedHosts)
 	streamer := &streamer{upstream: t.upstream, keeper: t.keeper, buffers: t.buffers, log: t.log, access: t.opts.AccessLog}
-	carrier := newCarrier(t.upstream, t.keeper, names.permits, t.buffers, t.log)
+	carrier := newCarrier(t.upstream, t.keeper, names.ours, t.buffers, t.log)
 	return &front{
 		log: t.log, counts: t.counts, peers: peers, limit: t.opts.MaxConnections,
 		handler: observed(t.guarded(names, carrier), t.counts, t.log, t.opts.AccessLog),
 		stream:  streamer.serve,
-		isTCP:   t.isTCP,
+		kind:    t.kind,
+		learn:   func(ctx context.Context) { _, _ = t.upstream.get(ctx) },
 	}
 }
 
-// isTCP says what the next connection is for. Before the first certificate an
-// HTTP client can at least be told why it gets nothing.
-func (t *Tunnel) isTCP() bool {
-	if last := t.upstream.last(); last != nil {
-		return last.App.TCP()
+// kind says what the next connection is for.
+func (t *Tunnel) kind() kind {
+	last := t.upstream.last()
+	switch {
+	case last == nil && t.tcpFirst, last != nil && last.App.TCP():
+		return kindTCP
+	case last == nil:
+		return kindUnsure
+	default:
+		return kindHTTP
 	}
-	return t.tcpFirst
 }
 
 // guarded checks each request before it's carried.

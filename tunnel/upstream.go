@@ -16,15 +16,15 @@ const (
 	// startPatience is how long a client waits for the first certificate while
 	// it's being asked for.
 	startPatience = 3 * time.Second
-	// renewPatience is how long a request waits for a new certificate that it
-	// caused.
-	renewPatience = 10 * time.Second
 	// idleTimeout is how long an unused connection to the proxy is kept.
 	idleTimeout = 90 * time.Second
 	// dialsAtOnce bounds how many connections are opened at a time: a thousand
 	// TLS handshakes at the same moment would all be late, and most of the
 	// requests find a connection that has become idle meanwhile.
 	dialsAtOnce = 32
+	// dialQueueTime bounds the wait for the own turn while no connection is
+	// opened: if the proxy doesn't answer, each turn takes as long as a dial may.
+	dialQueueTime = 10 * time.Second
 	// maxAnswerHeader bounds the header of an application's answer, in bytes.
 	maxAnswerHeader = 1 << 20
 )
@@ -70,6 +70,8 @@ type upstream struct {
 	// trouble is when a connection to the proxy last failed, in Unix
 	// nanoseconds.
 	trouble atomic.Int64
+	// opened is when one was last opened, likewise.
+	opened atomic.Int64
 
 	// mu protects the following.
 	mu sync.Mutex
@@ -171,7 +173,7 @@ func (u *upstream) get(ctx context.Context) (*generation, error) {
 		case <-changed:
 		case <-timer.C:
 			if err == nil {
-				err = failure.New(failure.Transient, "there's no certificate for the application yet: the bot is joining, or the cluster doesn't answer")
+				err = errNotYet()
 			}
 			return nil, err
 		case <-ctx.Done():
@@ -180,10 +182,14 @@ func (u *upstream) get(ctx context.Context) (*generation, error) {
 	}
 }
 
-// after waits for the end of the attempt after those that were counted, and
-// returns the certificate then in use.
-func (u *upstream) after(ctx context.Context, attempts uint64) *generation {
-	ctx, cancel := context.WithTimeout(ctx, renewPatience)
+func errNotYet() error {
+	return failure.New(failure.Transient, "there's no certificate for the application yet: the bot is joining, or the cluster doesn't answer")
+}
+
+// after waits for the end of the attempt after those that were counted, at most
+// until then, and returns the certificate that is in use by then.
+func (u *upstream) after(ctx context.Context, attempts uint64, until time.Time) *generation {
+	ctx, cancel := context.WithDeadline(ctx, until)
 	defer cancel()
 	for {
 		now, counted, _, changed := u.peek()
@@ -198,7 +204,10 @@ func (u *upstream) after(ctx context.Context, attempts uint64) *generation {
 	}
 }
 
-// newTransport keeps connections that bear one certificate.
+// newTransport keeps connections that bear one certificate. They speak HTTP/1.1:
+// Teleport 14's proxy offers nothing else where a certificate leads to an
+// application, and a WebSocket needs it. What dials asks for it by ALPN, so that
+// a proxy that offers HTTP/2 as well isn't misunderstood.
 func (u *upstream) newTransport(session Session) *http.Transport {
 	dial := func(ctx context.Context, _, _ string) (net.Conn, error) {
 		return u.dial(ctx, session.DialHTTP)
@@ -220,12 +229,10 @@ func (u *upstream) dialTCP(ctx context.Context, g *generation) (net.Conn, error)
 
 // dial opens a connection when it's its turn.
 func (u *upstream) dial(ctx context.Context, open func(context.Context) (net.Conn, error)) (net.Conn, error) {
-	select {
-	case u.dials <- struct{}{}:
-		defer func() { <-u.dials }()
-	case <-ctx.Done():
-		return nil, ctx.Err()
+	if err := u.turn(ctx); err != nil {
+		return nil, err
 	}
+	defer func() { <-u.dials }()
 	conn, err := open(ctx)
 	if err != nil {
 		u.counts.dialFailed.Inc()
@@ -234,8 +241,31 @@ func (u *upstream) dial(ctx context.Context, open func(context.Context) (net.Con
 		}
 		return nil, err
 	}
+	u.opened.Store(time.Now().UnixNano())
 	u.counts.dialled.Inc()
 	return conn, nil
+}
+
+// turn waits for a place among the connections that are being opened; the
+// caller gives it back.
+func (u *upstream) turn(ctx context.Context) error {
+	timer := time.NewTimer(dialQueueTime)
+	defer timer.Stop()
+	for {
+		select {
+		case u.dials <- struct{}{}:
+			return nil
+		case <-ctx.Done():
+			return ctx.Err()
+		case <-timer.C:
+		}
+		left := dialQueueTime - time.Since(time.Unix(0, u.opened.Load()))
+		if left <= 0 {
+			u.counts.dialFailed.Inc()
+			return failure.New(failure.Unreachable, "%d connections to the proxy are being opened, and none of them got on within %s: see whether the proxy answers", cap(u.dials), dialQueueTime)
+		}
+		timer.Reset(left) // it's slow, but it gets on
+	}
 }
 
 // troubleTime is for how long after a failed connection the proxy's and the

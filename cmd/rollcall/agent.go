@@ -18,6 +18,7 @@ import (
 	"rollcall/config"
 	"rollcall/destination"
 	"rollcall/diagnostics"
+	"rollcall/discovery"
 	"rollcall/failure"
 	"rollcall/hooks"
 	"rollcall/identity"
@@ -31,8 +32,11 @@ import (
 
 // agent is everything that one process hosts, put together.
 type agent struct {
-	cfg      *config.Config
-	log      *slog.Logger
+	cfg *config.Config
+	log *slog.Logger
+	// audit is where writes are told of: log, unless that leaves out what is no
+	// warning.
+	audit    *slog.Logger
 	board    *diagnostics.Board
 	host     *service.Host
 	bot      *cluster.Bot
@@ -51,6 +55,10 @@ type agent struct {
 	// tunnels.
 	collectors    []prometheus.Collector
 	tunnelMetrics *tunnel.Metrics
+	// discoveries are the discovery services by name, and discoveryMetrics
+	// what they share.
+	discoveries      map[string]*discoveryRunner
+	discoveryMetrics *discovery.Metrics
 	// hookMetrics and hookUnits are shared by the hooks of all outputs.
 	hookMetrics *hooks.Metrics
 	hookUnits   *hooks.Units
@@ -91,9 +99,12 @@ func newAgent(cfg *config.Config, log *slog.Logger, env environment) (*agent, er
 	a := &agent{
 		cfg:      cfg,
 		log:      log,
+		audit:    log,
 		board:    diagnostics.NewBoard(time.Now),
 		notifier: systemd.NewNotifier(env.Getenv, log),
 		began:    time.Now(),
+
+		discoveries: map[string]*discoveryRunner{},
 
 		hookMetrics: hooks.NewMetrics(),
 		hookUnits:   hooks.NewUnits(),
@@ -127,7 +138,7 @@ func (a *agent) build(env environment) error {
 		}
 	}
 	if a.cfg.Oneshot {
-		return nil
+		return trace.Wrap(a.addOnceServices(env))
 	}
 	passed, err := systemd.Listeners(env.Getenv)
 	if err != nil {
@@ -198,6 +209,9 @@ func (a *agent) retryOutputs() {
 		r.RetryNow("the cluster answers again")
 	}
 	for _, r := range a.renewed {
+		r.RetryNow("the cluster answers again")
+	}
+	for _, r := range a.discoveries {
 		r.RetryNow("the cluster answers again")
 	}
 }

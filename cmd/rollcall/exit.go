@@ -32,6 +32,15 @@ type shownError struct {
 func (e *shownError) Error() string { return e.err.Error() }
 func (e *shownError) Unwrap() error { return e.err }
 
+// codedError is an error whose exit code the command decides.
+type codedError struct {
+	err  error
+	code int
+}
+
+func (e *codedError) Error() string { return e.err.Error() }
+func (e *codedError) Unwrap() error { return e.err }
+
 func asShown(err error, to **shownError) bool { return errors.As(err, to) }
 
 // exitCode turns an error into the process's exit code.
@@ -39,6 +48,10 @@ func exitCode(err error) int {
 	var shown *shownError
 	if asShown(err, &shown) {
 		return shown.code
+	}
+	var coded *codedError
+	if errors.As(err, &coded) {
+		return coded.code
 	}
 	var usage *usageError
 	if errors.As(err, &usage) {

@@ -3,9 +3,11 @@ package main
 import (
 	"context"
 	"net"
+	"net/http"
 	"os"
 	"path/filepath"
 	"strings"
+	"time"
 
 	"github.com/gravitational/trace"
 
@@ -52,6 +54,8 @@ func (a *agent) addListeners(env environment) error {
 		return nil
 	}
 	options.Name, options.Addr = "status", ""
+	options.More = map[string]http.Handler{"POST " + discoveryPath: a.serveDiscovery(env)}
+	options.MoreWithin = discoveryTimeout + 5*time.Minute // a comparison under way may have to end first
 	return trace.Wrap(a.serve(options))
 }
 

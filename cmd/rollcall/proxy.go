@@ -145,6 +145,9 @@ func (f *appFlags) complete(env environment, flags *pflag.FlagSet) error {
 	if f.Listen == "" {
 		f.Listen = "tcp://" + net.JoinHostPort("127.0.0.1", strconv.Itoa(f.port))
 	}
+	if f.protocol == protocolTCP && f.BearerToken != "" {
+		return &usageError{errors.New("--bearer-token goes with HTTP only: a TCP application's clients can't be asked for a token; use --peer-user or a unix socket")}
+	}
 	f.Name = "proxy"
 	return flagErrors(f.Validate())
 }

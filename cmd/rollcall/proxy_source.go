@@ -1,6 +1,7 @@
 package main
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"fmt"
@@ -8,6 +9,7 @@ import (
 	"log/slog"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"time"
 
@@ -109,7 +111,7 @@ func (s *diskSource) Fetch(ctx context.Context) (tunnel.Routed, error) {
 	if err != nil {
 		return tunnel.Routed{}, err
 	}
-	if s.creds != nil && creds.X509.Equal(s.creds.X509) {
+	if s.creds != nil && creds.X509.Equal(s.creds.X509) && slices.EqualFunc(creds.TLSCACerts, s.creds.TLSCACerts, bytes.Equal) {
 		return s.routed, nil
 	}
 	app, err := s.describe(ctx, creds)

@@ -11,11 +11,28 @@ import (
 
 	"rollcall/cluster"
 	"rollcall/config"
+	"rollcall/diagnostics"
+	"rollcall/discovery/settings"
 	"rollcall/failure"
 	"rollcall/service"
 	"rollcall/systemd"
 	"rollcall/tunnel"
 )
+
+// addOnceServices adds the services that can do their work once; of the others
+// it's said that they're left out.
+func (a *agent) addOnceServices(env environment) error {
+	for _, s := range a.cfg.Services {
+		if _, ok := s.Options.(*settings.Options); !ok {
+			a.log.Warn("A service that only runs for long is left out.", diagnostics.KeyService, s.Name)
+			continue
+		}
+		if err := a.addService(s, env); err != nil {
+			return trace.Wrap(err, "service %s", s.Name)
+		}
+	}
+	return nil
+}
 
 // addService is the table of service types that write no files.
 func (a *agent) addService(s config.Service, env environment) error {
@@ -24,6 +41,8 @@ func (a *agent) addService(s config.Service, env environment) error {
 		return a.addTunnel(*opts, env)
 	case *tunnel.ProxyOptions:
 		return a.addProxy(*opts, env)
+	case *settings.Options:
+		return a.addDiscovery(s, env)
 	default:
 		return failure.New(failure.Configuration, "this build has no service for %T", s.Options)
 	}

@@ -32,8 +32,9 @@ It starts while the cluster is down, and catches up. SIGHUP and SIGUSR1 renew
 everything now; SIGINT and SIGTERM stop it. Flags override the file.
 
 Exit codes: 0 stopped or done; 1 the configuration is wrong; 2 with --oneshot,
-an output failed; 3 the cluster refused the bot; 4 the cluster can't be reached
-(--oneshot) or trusted; 5 the storage is in use or unusable.`,
+an output or a discovery service failed; 3 the cluster refused the bot; 4 the
+cluster can't be reached (--oneshot) or trusted; 5 the storage is in use or
+unusable.`,
 		Example: `  # By configuration file
   rollcall start -c /etc/rollcall.yaml
 

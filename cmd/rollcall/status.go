@@ -134,16 +134,25 @@ func statusJSON(w io.Writer, overview *diagnostics.Overview, err error) error {
 // whereabouts say which agent to ask.
 type whereabouts struct{ diagAddr, socket, name string }
 
+// path is the socket that is named; empty: none is.
+func (w whereabouts) path() string {
+	switch {
+	case w.socket != "":
+		return w.socket
+	case w.name != "":
+		return filepath.Join("/run", filepath.Base(w.name), statusSocket)
+	}
+	return ""
+}
+
 // ask finds the agent and asks it. An error of kind Configuration is about the
 // question; any other says that no agent answers.
 func (w whereabouts) ask(ctx context.Context, env environment, g *globals) (*diagnostics.Overview, error) {
 	switch {
 	case w.diagAddr != "":
 		return ask(ctx, "tcp", w.diagAddr)
-	case w.socket != "":
-		return ask(ctx, "unix", w.socket)
-	case w.name != "":
-		return ask(ctx, "unix", filepath.Join("/run", filepath.Base(w.name), statusSocket))
+	case w.path() != "":
+		return ask(ctx, "unix", w.path())
 	}
 	explicit := g.configPath != "" || env.Getenv("TBOT_CONFIG_PATH") != ""
 	cfg, err := config.Load(g.path(env, false))

@@ -89,7 +89,7 @@ func TestEveryCommandTeachesByExample(t *testing.T) {
 	root := newRootCommand(environment{Getenv: func(string) string { return "" }})
 	root.InitDefaultHelpCmd()
 	commands := append([]*cobra.Command{root}, root.Commands()...)
-	require.Len(t, commands, 12, "the root, start, init, validate, configure, proxy, hooks, status, install, version, completion and help")
+	require.Len(t, commands, 13, "the root, start, init, validate, configure, proxy, hooks, discovery, status, install, version, completion and help")
 	for _, cmd := range commands {
 		require.Contains(t, cmd.Example, "rollcall "+strings.TrimPrefix(cmd.Name(), "rollcall"), cmd.Name())
 		require.NotEmpty(t, cmd.Short, cmd.Name())

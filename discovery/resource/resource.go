@@ -40,6 +40,10 @@ const (
 	// being deleted by us.
 	LabelKeep = "rollcall/keep"
 
+	// LabelAgent is on the container of an agent that a discovery service has
+	// started for one application; its value is the application's name.
+	LabelAgent = "rollcall/agent"
+
 	// LabelPrefix is what all of ours begin with. Nobody but the reconciler
 	// sets labels that begin so, LabelKeep excepted.
 	LabelPrefix = "rollcall/"
@@ -49,8 +53,8 @@ const (
 
 // Key names a resource. Names are unique within a kind.
 type Key struct {
-	Kind Kind
-	Name string
+	Kind Kind   `json:"kind"`
+	Name string `json:"name"`
 }
 
 // String returns "app/grafana".

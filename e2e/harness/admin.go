@@ -3,6 +3,7 @@ package harness
 import (
 	"context"
 	"fmt"
+	"reflect"
 	"strconv"
 	"strings"
 	"time"
@@ -242,3 +243,25 @@ func unique(t T, prefix string) string {
 // Unique makes a name for a role, bot, token or application that no other test
 // uses; it's a DNS label.
 func Unique(t T, prefix string) string { return unique(t, prefix) }
+
+// PutRole makes or replaces a role as it is, and waits until the cluster's
+// caches have it.
+func (c *Cluster) PutRole(t T, role types.Role) {
+	t.Helper()
+	ctx, cancel := context.WithTimeout(t.Context(), callTimeout)
+	defer cancel()
+	admin := c.Client(t)
+	if err := admin.UpsertRole(ctx, role); err != nil {
+		t.Fatalf("role %s: %v", role.GetName(), err)
+	}
+	Eventually(t, cacheTimeout, "role "+role.GetName(), func() error {
+		got, err := admin.GetRole(ctx, role.GetName())
+		if err != nil {
+			return err
+		}
+		if !reflect.DeepEqual(got.GetRules(types.Allow), role.GetRules(types.Allow)) {
+			return fmt.Errorf("it's the one before")
+		}
+		return nil
+	})
+}

@@ -37,6 +37,9 @@ type ClusterOptions struct {
 	Sync string
 	// Severity is the cluster's log level; empty: INFO.
 	Severity string
+	// WithoutApps leaves out the Application Service: nobody serves what is
+	// registered, and one can register more than it could bear.
+	WithoutApps bool
 }
 
 // Info describes a running cluster, as cmd/cluster says it.
@@ -252,6 +255,9 @@ func (o ClusterOptions) args(dir, suite string) []string {
 		if value != "" {
 			args = append(args, flag, value)
 		}
+	}
+	if o.WithoutApps {
+		args = append(args, "--apps=false")
 	}
 	if o.Poll != 0 {
 		args = append(args, "--poll", o.Poll.String())

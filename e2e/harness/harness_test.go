@@ -27,7 +27,7 @@ func TestMain(m *testing.M) {
 		os.Exit(harness.Main(victim(mode), func(s *harness.Suite) { suite = s }))
 	}
 	// Without the agent under test: these tests stand below it.
-	os.Exit(harness.Main(m, func(s *harness.Suite) { suite = s }, "cluster", "tbot", "measure"))
+	os.Exit(harness.Main(m, func(s *harness.Suite) { suite = s }, "cluster", "web", "tbot", "measure"))
 }
 
 // tbotConfig is a configuration of the official agent with one application

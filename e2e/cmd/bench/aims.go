@@ -1,5 +1,7 @@
 package main
 
+import "fmt"
+
 // aim is a figure that the project wants to reach.
 type aim struct {
 	What string `json:"what"`
@@ -29,6 +31,9 @@ func (r *report) aims() []aim {
 	if r.Tunnel != nil {
 		r.Tunnel.aims(add)
 	}
+	if r.Discovery != nil {
+		r.Discovery.aims(add)
+	}
 	return all
 }
 
@@ -57,6 +62,17 @@ func (r *report) outputAims(add adder) {
 	if r.Renewal.Outputs == 200 {
 		add("renewal of 200 outputs, quicker than their first issue", "times", 4, r.Renewal.First/r.Renewal.Renewed, true)
 	}
-	add("idle memory", "MiB", 35, r.Idle.Rollcall.NowMiB, false)
-	add("stripped binary", "MB", 40, float64(r.Binary.Rollcall)/1e6, false)
+	if r.Binary.Rollcall > 0 {
+		add("idle memory", "MiB", 35, r.Idle.Rollcall.NowMiB, false)
+		add("stripped binary", "MB", 40, float64(r.Binary.Rollcall)/1e6, false)
+	}
+}
+
+// aims are those of the reconciler.
+func (d *discoveryFigures) aims(add adder) {
+	if d.Containers > 0 {
+		add("container start to listed, median", "ms", 300, 1000*d.Rollcall.Median, false)
+		add("container start to listed, quicker than the example's polling", "times", 5, d.Example.Median/d.Rollcall.Median, true)
+	}
+	add(fmt.Sprintf("idle with %d registered applications", d.Idle.Registered), "% of a core", 0.2, d.Idle.PercentOfCore, false)
 }

@@ -30,12 +30,13 @@ const (
 
 // Parts of the benchmark.
 const (
-	partOutputs = "outputs"
-	partTunnel  = "tunnel"
+	partOutputs   = "outputs"
+	partTunnel    = "tunnel"
+	partDiscovery = "discovery"
 )
 
 // parts are all of them.
-var parts = []string{partOutputs, partTunnel}
+var parts = []string{partOutputs, partTunnel, partDiscovery}
 
 // maxSize is the largest number of outputs: one Application Service holds about
 // 900 dynamic applications.
@@ -102,7 +103,7 @@ func parse(args []string, stderr io.Writer) (options, error) {
 	sizes := flags.String("sizes", "1,10,50,200", "`numbers` of application outputs, at most 800 each")
 	repeat := flags.Int("repeat", 0, "`runs` of each measurement (default 7 for a few outputs, fewer for many); the median counts")
 	peer := flags.Bool("tbot", true, "measure the official agent, too (it takes minutes with 200 outputs)")
-	quick := flags.Bool("quick", false, "1 and 10 outputs, once each")
+	quick := flags.Bool("quick", false, "1 and 10 outputs, once each, and little of discovery")
 	only := flags.String("only", strings.Join(parts, ","), "which `parts` to measure")
 	profile := flags.String("profile", "", "keep pprof profiles of the largest size in this `directory`, and measure nothing")
 	format := flags.String("format", "table", "print as `table or json`")
@@ -129,7 +130,7 @@ func parse(args []string, stderr io.Writer) (options, error) {
 	for word := range strings.SplitSeq(*only, ",") {
 		part := strings.TrimSpace(word)
 		if !slices.Contains(parts, part) {
-			return opts, fmt.Errorf("--only has %q, and takes %s", word, strings.Join(parts, " and "))
+			return opts, fmt.Errorf("--only has %q, and takes %s", word, strings.Join(parts, ", "))
 		}
 		opts.only = append(opts.only, part)
 	}
@@ -185,6 +186,9 @@ func measure(ctx context.Context, opts options, progress io.Writer) (*report, er
 		}
 		if slices.Contains(opts.only, partTunnel) {
 			result.Tunnel = s.tunnel()
+		}
+		if slices.Contains(opts.only, partDiscovery) {
+			result.Discovery = s.discovery()
 		}
 		result.Aims = result.aims()
 	})

@@ -17,7 +17,9 @@ type report struct {
 	Idle        idle          `json:"idle,omitzero"`
 	Binary      binaries      `json:"binary_bytes,omitzero"`
 	Tunnel      *tunnelReport `json:"tunnel,omitempty"`
-	Aims        []aim         `json:"aims"`
+	// Discovery is nil if it wasn't measured.
+	Discovery *discoveryFigures `json:"discovery,omitempty"`
+	Aims      []aim             `json:"aims"`
 }
 
 type environment struct {

@@ -7,6 +7,7 @@ import (
 	"os"
 	"path/filepath"
 	"runtime"
+	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -40,6 +41,9 @@ type stage struct {
 func newStage(t harness.T, suite *harness.Suite, opts options, progress io.Writer) *stage {
 	s := &stage{t: t, suite: suite, opts: opts, progress: progress}
 	s.cluster = suite.NewCluster(t, harness.ClusterOptions{Poll: poll})
+	if slices.Equal(opts.only, []string{partDiscovery}) {
+		return s
+	}
 	for i := range opts.sizes[len(opts.sizes)-1] {
 		s.apps = append(s.apps, fmt.Sprintf("bench-%03d", i))
 	}

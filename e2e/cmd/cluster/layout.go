@@ -172,7 +172,7 @@ func writePEM(path, kind string, der []byte) error {
 }
 
 // configText is the cluster's configuration file. The Application Service
-// takes up every dynamic application; caches lag by the backend's poll period.
+// takes up every dynamic application, if there is one; caches lag by the backend's poll period.
 func configText(opts options, l layout, p ports) string {
 	return fmt.Sprintf(`version: v3
 teleport:
@@ -194,9 +194,9 @@ proxy_service:
   public_addr: localhost:%[8]d
   https_keypairs: [{key_file: %[9]q, cert_file: %[10]q}]
 app_service:
-  enabled: true
+  enabled: %[11]t
   debug_app: false
   resources: [{labels: {"*": "*"}}]
 `, opts.name, l.data(), opts.severity, filepath.Join(l.data(), "backend"), opts.sync, opts.poll.Nanoseconds(),
-		p.authAddr(), p.Proxy, l.proxyKey(), l.proxyCert())
+		p.authAddr(), p.Proxy, l.proxyKey(), l.proxyCert(), opts.apps)
 }

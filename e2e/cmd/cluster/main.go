@@ -6,6 +6,8 @@
 // When the cluster is ready, it writes one line of JSON (type ready) to
 // standard output, and to the file given with --ready-file. It stops on SIGINT
 // and SIGTERM, and with --leash also when standard input ends.
+//
+// `cluster start -c FILE` is an agent in place of that: `teleport start`.
 package main
 
 import (
@@ -38,6 +40,8 @@ type options struct {
 	sync string
 	// severity is the lowest level that the cluster logs to standard error.
 	severity string
+	// apps says whether the cluster has an Application Service.
+	apps bool
 	// leash ends the process when standard input does, and then removes this
 	// directory: a harness that vanishes leaves nothing behind.
 	leash string
@@ -49,6 +53,9 @@ func main() {
 
 // run starts the cluster and returns the exit code once it has stopped.
 func run(args []string, stdin io.Reader, stdout, stderr io.Writer) int {
+	if len(args) > 0 && args[0] == startCommand {
+		return startTeleport(args[1:], stderr)
+	}
 	opts, err := parse(args, stderr)
 	if err != nil {
 		return 2
@@ -88,6 +95,7 @@ func parse(args []string, stderr io.Writer) (options, error) {
 	flags.DurationVar(&opts.poll, "poll", 50*time.Millisecond, "how often the backend looks for changes")
 	flags.StringVar(&opts.sync, "sync", "OFF", "sqlite's synchronous pragma")
 	flags.StringVar(&opts.severity, "log", "INFO", "log severity: DEBUG, INFO, WARN or ERROR")
+	flags.BoolVar(&opts.apps, "apps", true, "have an Application Service, which takes up every dynamic application")
 	flags.StringVar(&opts.leash, "leash", "", "stop when standard input ends, and remove this directory then")
 	if err := flags.Parse(args); err != nil {
 		return opts, err

@@ -58,7 +58,7 @@ func run(ctx context.Context, args []string, stdout, stderr io.Writer) int {
 
 // play builds what is needed, tells the story, and removes everything.
 func play(ctx context.Context, wait bool, stdout, stderr io.Writer) error {
-	suite, err := harness.Open(ctx, stderr, "rollcall", "cluster")
+	suite, err := harness.Open(ctx, stderr, "rollcall", "cluster", "web")
 	if err != nil {
 		return err
 	}

@@ -50,6 +50,7 @@ func (s *story) play(wait bool) {
 	s.list()
 	s.fetch()
 	s.renew()
+	s.discovery()
 	s.version()
 	s.tunnelAct()
 	if !wait {

@@ -35,11 +35,18 @@ type Binaries struct {
 	Stuck string
 	// Measure runs a command and tells what it used (cmd/measure).
 	Measure string
+	// Web is a static web server for containers (cmd/web).
+	Web string
+	// Registry are the tests of the registries (discovery/registry), compiled:
+	// they use the agent's own client, which can't be linked here.
+	Registry string
 }
 
 // All builds the binaries with the names given (cluster, tbot, rollcall,
-// measure, and on request rollcall-stuck, tsh, demo and bench; none: all that
-// the tests need). Go's own cache decides what has to be done. Only one process builds at a time.
+// All builds the binaries with the names given (cluster, tbot, rollcall,
+// measure, web, registry, and on request rollcall-stuck, tsh, demo and bench;
+// none: all that the tests need). Go's own cache decides what has to be done.
+// Only one process builds at a time.
 // What takes long is told to out. The working directory must be inside the
 // repository.
 //
@@ -81,6 +88,8 @@ func binariesIn(bin, release string) Binaries {
 		Rollcall: filepath.Join(release, "rollcall"),
 		Stuck:    filepath.Join(bin, "rollcall-stuck"),
 		Measure:  filepath.Join(bin, "measure"),
+		Web:      filepath.Join(bin, "web"),
+		Registry: filepath.Join(bin, "registry.test"),
 	}
 }
 
@@ -111,6 +120,20 @@ func targets(e2e, bin string) []target {
 	}
 	return []target{
 		module("measure", "./cmd/measure", "the measuring program"),
+		{
+			name: "web", what: "a web server for containers", dir: e2e, tests: true,
+			command: []string{
+				"env", "CGO_ENABLED=0", "go", "build", "-v", "-o", filepath.Join(bin, "web"),
+				"-trimpath", "-buildvcs=false", "-ldflags", "-s -w", "./cmd/web",
+			},
+		},
+		{
+			name: "registry", what: "the registries' tests (a minute the first time)", dir: filepath.Dir(e2e), tests: true,
+			command: []string{
+				"go", "test", "-c", "-v", "-o", filepath.Join(bin, "registry.test"),
+				"-tags", "rollcall_e2e", "-vet=off", "./discovery/registry",
+			},
+		},
 		program("demo", "./cmd/demo", "the demo (a minute the first time)"),
 		program("bench", "./cmd/bench", "the benchmark (a minute the first time)"),
 		{

@@ -1,0 +1,96 @@
+package main
+
+import (
+	"context"
+	"encoding/hex"
+	"os"
+	"strings"
+
+	"github.com/gravitational/trace"
+
+	"rollcall/cluster"
+	"rollcall/config"
+	"rollcall/discovery"
+	"rollcall/discovery/registry/dynamic"
+	"rollcall/discovery/resource"
+	"rollcall/discovery/settings"
+	"rollcall/failure"
+)
+
+// adoptAs adopts as an administrator. The bot's identity isn't used for it; whose
+// the resource becomes is asked of the agent, or of its storage.
+func (c *discoveryCommand) adoptAs(ctx context.Context, cfg *config.Config, socket string, q question) (*reply, error) {
+	identity, err := os.ReadFile(c.identity)
+	if err != nil {
+		return nil, failure.Wrap(failure.Configuration, err, "the identity file %s can't be read: %v", c.identity, err)
+	}
+	asking := q
+	asking.Verb, asking.Write, asking.Color = verbOwner, false, false
+	var owner *reply
+	if socket != "" {
+		owner, err = askDiscovery(ctx, socket, asking)
+	} else {
+		owner, err = c.answerHere(ctx, cfg, asking)
+	}
+	if err != nil {
+		return nil, trace.Wrap(err)
+	}
+	options, err := discoverySettings(cfg, q.Service)
+	if err != nil {
+		return nil, err
+	}
+	if err := plausibleOwner(options, strings.TrimSpace(owner.Text)); err != nil {
+		return nil, err
+	}
+	if options.Register == settings.RegisterAgent {
+		return nil, failure.New(failure.Configuration, "with register: agent there's nothing to adopt: what an Application Service serves is its own record")
+	}
+	log, audit := c.loggers(cfg)
+	a := &agent{cfg: cfg, log: log, audit: audit}
+	access, err := cluster.New(cfg.Cluster, a.log).AccessWithIdentity(identity, a.log)
+	if err != nil {
+		return nil, trace.Wrap(err)
+	}
+	defer access.Close()
+	s := &discoveryService{options: options, owner: strings.TrimSpace(owner.Text), administrator: true}
+	defer s.close()
+	if s.source, err = a.discoverySource(s, c.env); err != nil {
+		return nil, trace.Wrap(err)
+	}
+	registries := map[resource.Kind]discovery.Registry{}
+	for _, kind := range options.Kinds {
+		if registries[kind], err = dynamic.NewAdopting(access, kind, s.owner); err != nil {
+			return nil, trace.Wrap(err)
+		}
+	}
+	s.Reconciler, err = discovery.New(a.reconcilerOptions(s, registries))
+	if err != nil {
+		return nil, trace.Wrap(err)
+	}
+	answer, err := s.answer(ctx, q)
+	if err == nil && q.Write && socket != "" {
+		// The agent knows what it has registered, and looks again only now and
+		// then.
+		asking.Verb, asking.Write = verbApply, true
+		if _, err := askDiscovery(ctx, socket, asking); err != nil {
+			answer.Notes = append(answer.Notes, "the running agent sees it at its next full comparison: "+err.Error())
+		}
+	}
+	return answer, err
+}
+
+// plausibleOwner refuses an owner that can't be the service's. Whoever answers on
+// the socket only says whose the resource becomes; what is written with an
+// administrator's rights mustn't be another service's.
+func plausibleOwner(o *settings.Options, owner string) error {
+	if o.Owner != "" && owner == o.Owner {
+		return nil
+	}
+	parts := strings.Split(owner, "/")
+	if o.Owner == "" && len(parts) == 3 && parts[0] != "" && parts[2] == o.Name {
+		if id, err := hex.DecodeString(parts[1]); err == nil && len(id) == 8 {
+			return nil
+		}
+	}
+	return failure.New(failure.Trust, "the answer %q can't be whose the service %s's resources are: nothing is adopted", owner, o.Name)
+}

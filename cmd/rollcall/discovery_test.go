@@ -1,0 +1,211 @@
+package main
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"errors"
+	"log/slog"
+	"net/http"
+	"net/http/httptest"
+	"strings"
+	"testing"
+
+	"github.com/gravitational/teleport/api/types"
+	"github.com/stretchr/testify/require"
+	"gopkg.in/yaml.v3"
+
+	"rollcall/config"
+	"rollcall/discovery"
+	"rollcall/discovery/plan"
+	"rollcall/discovery/registry"
+	"rollcall/discovery/resource"
+	"rollcall/discovery/settings"
+	"rollcall/failure"
+	"rollcall/identity"
+)
+
+func app(name string) resource.Key { return resource.Key{Kind: resource.KindApp, Name: name} }
+
+func action(op plan.Op, name string) plan.Action {
+	r := &resource.Resource{Kind: resource.KindApp, Name: name}
+	a := plan.Action{Op: op, Key: app(name), Before: r, After: r}
+	switch op {
+	case plan.OpCreate:
+		a.Before = nil
+	case plan.OpDelete:
+		a.After = nil
+	}
+	return a
+}
+
+func TestDiscoveryExitCodes(t *testing.T) {
+	for _, test := range []struct {
+		err  error
+		code int
+	}{
+		{failure.New(failure.Configuration, "x"), 1},
+		{failure.New(failure.Unreachable, "x"), 4},
+		{failure.New(failure.Trust, "x"), 4},
+		{identity.ErrLocked, 5},
+		{identity.ErrUnusable, 5},
+		{failure.New(failure.Transient, "x"), 6},
+		{errors.New("x"), 6},
+		{failure.New(failure.Refused, "x"), 7},
+	} {
+		require.Equal(t, test.code, exitCode(discoveryError(test.err)), "%v", test.err)
+	}
+	taken := discovery.Failure{Err: failure.New(failure.Conflict, "taken")}
+	denied := discovery.Failure{Err: failure.New(failure.Refused, "denied")}
+	require.Equal(t, 0, failuresCode(nil))
+	require.Equal(t, 3, failuresCode([]discovery.Failure{taken}))
+	require.Equal(t, 6, failuresCode([]discovery.Failure{taken, denied}))
+}
+
+// TestErrorsOnTheSocket has an error keep its kind and its sentence.
+func TestErrorsOnTheSocket(t *testing.T) {
+	recorder := httptest.NewRecorder()
+	carry(recorder, failure.New(failure.Refused, "the role lacks create"))
+	err := carriedError(recorder.Body.Bytes(), "s")
+	require.Equal(t, failure.Refused, failure.KindOf(err))
+	require.EqualError(t, err, "the role lacks create")
+	require.Equal(t, failure.Transient, failure.KindOf(carriedError([]byte("<html>"), "s")))
+}
+
+func TestDiscoveryRefusesWhatItCantUnderstand(t *testing.T) {
+	for _, body := range []string{"", "{", `{"verb": "apply", "config": "version: v9"}`} {
+		recorder := httptest.NewRecorder()
+		(&agent{}).serveDiscovery(environment{}).ServeHTTP(recorder, httptest.NewRequest(http.MethodPost, discoveryPath, strings.NewReader(body)))
+		require.Equal(t, http.StatusUnprocessableEntity, recorder.Code)
+		require.Equal(t, failure.Configuration, failure.KindOf(carriedError(recorder.Body.Bytes(), "s")), body)
+	}
+}
+
+// TestDoneBetween counts what was done, and not what merely isn't asked for any
+// more.
+func TestDoneBetween(t *testing.T) {
+	before := plan.Plan{Actions: []plan.Action{
+		action(plan.OpCreate, "made"), action(plan.OpCreate, "vanished"), action(plan.OpCreate, "denied"),
+		action(plan.OpUpdate, "changed"), action(plan.OpUpdate, "unchanged"),
+		action(plan.OpDelete, "gone"), action(plan.OpDelete, "back"),
+	}}
+	left := plan.Plan{Actions: []plan.Action{
+		action(plan.OpNothing, "made"), action(plan.OpCreate, "denied"), action(plan.OpNothing, "changed"),
+		action(plan.OpUpdate, "unchanged"), action(plan.OpNothing, "back"),
+	}}
+	done := doneBetween(before, left, []discovery.Failure{{Op: plan.OpCreate, Key: app("denied"), Err: errors.New("the role lacks create")}})
+	require.Equal(t, []int{1, 1, 1}, []int{done.Created, done.Updated, done.Deleted})
+	require.Equal(t, []appliedFailure{{plan.OpCreate, app("denied"), "the role lacks create"}}, done.Failures)
+}
+
+// TestApplyEnds has apply go on only for what the agent will do soon.
+func TestApplyEnds(t *testing.T) {
+	denied := []discovery.Failure{{Key: app("a"), Err: errors.New("denied")}}
+	frozen := plan.Plan{Budget: plan.Budget{Frozen: true}, DeletionHash: "0f3a9c2b41de"}
+	for _, test := range []struct {
+		name     string
+		applying applying
+		left     plan.Plan
+		failures []discovery.Failure
+		goesOn   bool
+	}{
+		{"nothing is left", applying{rounds: 1}, plan.Plan{Actions: []plan.Action{action(plan.OpNothing, "a")}}, nil, false},
+		{"something is", applying{rounds: 9}, plan.Plan{Actions: []plan.Action{action(plan.OpCreate, "a")}}, nil, true},
+		{"it failed, perhaps before", applying{rounds: 1}, plan.Plan{Actions: []plan.Action{action(plan.OpCreate, "a")}}, denied, true},
+		{"it failed twice", applying{rounds: applyAsks}, plan.Plan{Actions: []plan.Action{action(plan.OpCreate, "a")}}, denied, false},
+		{"a conflict", applying{rounds: 1}, plan.Plan{Actions: []plan.Action{action(plan.OpConflict, "a")}}, nil, false},
+		{"frozen", applying{rounds: 1}, frozen, nil, false},
+		{"frozen and approved", applying{rounds: 1, hash: frozen.DeletionHash}, frozen, nil, true},
+	} {
+		t.Run(test.name, func(t *testing.T) {
+			require.Equal(t, test.goesOn, test.applying.goesOn(test.left, test.failures))
+		})
+	}
+}
+
+// TestPurgedSaysWhatIsLeft has a purge that others disturbed not end with 0.
+func TestPurgedSaysWhatIsLeft(t *testing.T) {
+	for _, test := range []struct {
+		result discovery.Result
+		code   int
+		told   string
+	}{
+		{discovery.Result{Deleted: 2}, 0, "2 deleted."},
+		{discovery.Result{Deleted: 1, Skipped: 1}, 2, "1 are there still"},
+		{discovery.Result{Skipped: 1, Failures: []discovery.Failure{{Op: plan.OpDelete, Key: app("a"), Err: errors.New("denied")}}}, 6, "delete app/a: denied"},
+	} {
+		r, err := purged(test.result, question{})
+		require.NoError(t, err)
+		require.Equal(t, test.code, r.Code)
+		require.Contains(t, r.Text, test.told)
+	}
+}
+
+// TestWritesOfCommandsAreLogged has the audit lines not be among what a command
+// keeps quiet about.
+func TestWritesOfCommandsAreLogged(t *testing.T) {
+	var errs bytes.Buffer
+	c := &discoveryCommand{env: environment{Getenv: func(string) string { return "" }, Stderr: &errs}, global: &globals{}}
+	log, audit := c.loggers(new(config.Config))
+	log.Info("Something.")
+	require.Empty(t, errs.String())
+	a := &agent{cfg: new(config.Config), log: log, audit: audit}
+	made := a.reconcilerOptions(&discoveryService{options: &settings.Options{}}, nil)
+	made.Auditor.Audit(context.Background(), discovery.Entry{Op: plan.OpDelete, Key: app("a"), Outcome: "ok"})
+	require.Contains(t, errs.String(), "Registration changed.")
+	require.True(t, audit.Enabled(t.Context(), slog.LevelInfo))
+}
+
+func TestPlausibleOwner(t *testing.T) {
+	own, shared := new(settings.Options), &settings.Options{Owner: "shared/web"}
+	own.Name, shared.Name = "web", "web"
+	require.NoError(t, plausibleOwner(own, "bot/0123456789abcdef/web"))
+	require.NoError(t, plausibleOwner(shared, "shared/web"))
+	for _, owner := range []string{"", "bot/0123456789abcdef/db", "bot/x/web", "/0123456789abcdef/web", "shared/web"} {
+		require.Equal(t, failure.Trust, failure.KindOf(plausibleOwner(own, owner)), owner)
+	}
+	require.Error(t, plausibleOwner(shared, "bot/0123456789abcdef/web"))
+}
+
+// TestRoleYAML has the printed role be the same as the one in JSON, which the
+// cluster has been asked to take.
+func TestRoleYAML(t *testing.T) {
+	for name, o := range map[string]registry.RoleOptions{
+		"dynamic": {Name: "web-registrar", Owner: "bot/0123456789abcdef/web", Dynamic: resource.Kinds()},
+		"shared":  {Name: "web-registrar", Owner: "shared/web", Lease: true, Dynamic: resource.Kinds()[:1]},
+		"agent":   {Name: "web-registrar", Owner: "bot/0123456789abcdef/web", Agent: true},
+	} {
+		t.Run(name, func(t *testing.T) {
+			role, warnings, err := registry.Role(o)
+			require.NoError(t, err)
+			text, err := roleYAML(role, warnings, "web")
+			require.NoError(t, err)
+			require.Contains(t, text, "tctl bots add web --roles=web-registrar")
+			var tree map[string]any
+			require.NoError(t, yaml.Unmarshal([]byte(text), &tree))
+			encoded, err := json.Marshal(tree)
+			require.NoError(t, err)
+			read := new(types.RoleV6)
+			decoder := json.NewDecoder(bytes.NewReader(encoded))
+			decoder.DisallowUnknownFields()
+			require.NoError(t, decoder.Decode(read))
+			require.NoError(t, read.CheckAndSetDefaults())
+			want := role.(*types.RoleV6)
+			require.NoError(t, want.CheckAndSetDefaults())
+			require.Equal(t, want.Spec.Allow, read.Spec.Allow)
+			require.Equal(t, want.GetName(), read.GetName())
+			require.Equal(t, want.Version, read.Version)
+			require.Equal(t, want.Kind, read.Kind)
+		})
+	}
+}
+
+func TestKeyOf(t *testing.T) {
+	key, err := keyOf("APP/grafana")
+	require.NoError(t, err)
+	require.Equal(t, app("grafana"), key)
+	for _, text := range []string{"", "app", "app/", "/x", "node/x"} {
+		_, err := keyOf(text)
+		require.Equal(t, failure.Configuration, failure.KindOf(err), text)
+	}
+}

@@ -1,0 +1,108 @@
+package discovery
+
+import (
+	"time"
+
+	"rollcall/discovery/plan"
+	"rollcall/discovery/resource"
+	"rollcall/failure"
+)
+
+// item is a write that failed.
+type item struct {
+	op       plan.Op
+	after    *resource.Resource
+	failures int
+	err      error
+	// retry is when it's tried again; zero: when something else is asked for,
+	// or with the next full comparison.
+	retry time.Time
+}
+
+// items remember writes that failed, so that one resource's trouble is neither
+// tried in a loop nor stops the others.
+type items struct {
+	random func() float64
+	byKey  map[resource.Key]*item
+}
+
+func (s *items) forget() { s.byKey = nil }
+
+func (s *items) any() bool { return len(s.byKey) > 0 }
+
+// forgive lets what was refused be tried again.
+func (s *items) forgive() {
+	for _, it := range s.byKey {
+		if it.retry.IsZero() {
+			it.retry = time.Unix(0, 0)
+		}
+	}
+}
+
+// rests says whether an action has failed and isn't to be tried yet.
+func (s *items) rests(a *plan.Action, now time.Time) bool {
+	it, failed := s.byKey[a.Key]
+	if !failed || it.op != a.Op || !same(it.after, a.After) {
+		return false
+	}
+	return it.retry.IsZero() || now.Before(it.retry)
+}
+
+func same(a, b *resource.Resource) bool {
+	if a == nil || b == nil {
+		return a == b
+	}
+	return resource.Equal(*a, *b)
+}
+
+// failed notes a failure and when to try again.
+func (s *items) failed(a *plan.Action, err error, now time.Time) {
+	if s.byKey == nil {
+		s.byKey = map[resource.Key]*item{}
+	}
+	it := s.byKey[a.Key]
+	if it == nil || it.op != a.Op || !same(it.after, a.After) {
+		it = &item{}
+		s.byKey[a.Key] = it
+	}
+	it.op, it.after, it.err = a.Op, a.After, err
+	it.failures++
+	switch failure.KindOf(err) {
+	case failure.Refused, failure.Conflict, failure.Configuration:
+		it.retry = time.Time{}
+	default:
+		it.retry = now.Add(retryDelay(it.failures, s.random()))
+	}
+}
+
+func (s *items) worked(key resource.Key) { delete(s.byKey, key) }
+
+// prune forgets items that no plan asks for any more.
+func (s *items) prune(p *plan.Plan) {
+	if len(s.byKey) == 0 {
+		return
+	}
+	asked := map[resource.Key]bool{}
+	for i := range p.Actions {
+		switch a := &p.Actions[i]; a.Op {
+		case plan.OpCreate, plan.OpUpdate, plan.OpDelete:
+			asked[a.Key] = true
+		}
+	}
+	for key := range s.byKey {
+		if !asked[key] {
+			delete(s.byKey, key)
+		}
+	}
+}
+
+// next is when the first of them is tried again; zero: none by itself.
+func (s *items) next() time.Time {
+	var next time.Time
+	for _, it := range s.byKey {
+		if !it.retry.IsZero() && (next.IsZero() || it.retry.Before(next)) {
+			next = it.retry
+		}
+	}
+	return next
+}

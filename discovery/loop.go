@@ -1,0 +1,192 @@
+package discovery
+
+import (
+	"context"
+	"time"
+
+	"rollcall/diagnostics"
+)
+
+const (
+	// quiet is how long no hint must have come for the source to be read:
+	// starting a container makes several events.
+	quiet = 50 * time.Millisecond
+	// longestQuiet bounds the wait where hints never cease.
+	longestQuiet = 500 * time.Millisecond
+	// firstRead is how long the first read waits for the subscription.
+	firstRead = 2 * time.Second
+	// longestNap bounds a sleep, so that due times are met after the host was
+	// suspended or its clock was set: timers know of neither.
+	longestNap = time.Minute
+	// frozenNap is how often approvals are looked for while deletions are
+	// frozen.
+	frozenNap = 2 * time.Second
+
+	minRetry = time.Second
+	maxRetry = time.Minute
+)
+
+// note is a place for one request; what comes while one waits is merged with
+// it.
+type note chan string
+
+func (n note) put(reason string) {
+	select {
+	case n <- reason:
+	default:
+	}
+}
+
+// wakers are what wakes the loop. They're safe for concurrent use.
+type wakers struct{ hint, full, retry note }
+
+func newWakers() wakers {
+	return wakers{hint: make(note, 1), full: make(note, 1), retry: make(note, 1)}
+}
+
+// look is what the loop does next.
+type look struct {
+	// full asks for everything in Teleport to be listed, and for what was
+	// refused to be tried again.
+	full   bool
+	reason string
+}
+
+// schedule is when the loop looks by itself, by the wall clock.
+type schedule struct {
+	random   func() float64
+	interval time.Duration
+
+	// full is when the next full comparison is due.
+	full time.Time
+	// part is when time alone changes the plan; zero: never.
+	part time.Time
+	// failures counts failed cycles in a row; source says that it was the
+	// source that failed last.
+	failures int
+	source   bool
+}
+
+// next returns when the loop looks next.
+func (s *schedule) next() time.Time {
+	if !s.part.IsZero() && s.part.Before(s.full) {
+		return s.part
+	}
+	return s.full
+}
+
+// worked sets the times after a good cycle.
+func (s *schedule) worked(now time.Time, full bool, part time.Time) {
+	s.failures = 0
+	s.part = part.Round(0)
+	if full || !s.full.After(now) {
+		s.full = now.Add(jittered(s.interval, s.random())).Round(0)
+	}
+}
+
+// failed sets the times after a failed one: exponential, with jitter, for ever.
+func (s *schedule) failed(now time.Time, source bool) {
+	s.failures++
+	s.source = source
+	s.full = now.Add(retryDelay(s.failures, s.random())).Round(0)
+	s.part = time.Time{}
+}
+
+// retryDelay returns the wait after so many failures in a row (1 or more), with
+// random in [0,1).
+func retryDelay(failures int, random float64) time.Duration {
+	ceiling := maxRetry
+	if doublings := failures - 1; doublings < 10 {
+		ceiling = min(ceiling, 2*minRetry<<doublings)
+	}
+	return minRetry + time.Duration(random*float64(ceiling-minRetry))
+}
+
+// watch has the source's hints wake the loop until ctx ends. A source
+// reconnects by itself; one that gives up is started again.
+func (r *Reconciler) watch(ctx context.Context) {
+	for failures := 1; ctx.Err() == nil; failures++ {
+		began := time.Now()
+		err := r.opts.Source.Watch(ctx, func() { r.wakers.hint.put("") })
+		if ctx.Err() != nil {
+			return
+		}
+		if time.Since(began) > maxRetry {
+			failures = 1
+		}
+		wait := retryDelay(failures, r.opts.Random())
+		r.log.WarnContext(ctx, "The source can't be watched; until it can, changes are seen at the next full comparison.",
+			diagnostics.KeyErr, err, "retry_in", wait.Round(time.Millisecond))
+		pause(ctx, wait)
+	}
+}
+
+// loop looks whenever there's a reason to, until ctx ends.
+func (r *Reconciler) loop(ctx context.Context, until func() time.Time) {
+	// The first look waits for the subscription's own hint, so that nothing
+	// that happens between the two is missed.
+	r.schedule.full = time.Now().Add(firstRead).Round(0)
+	r.schedule.part = time.Time{}
+	r.schedule.failures = 0
+	for ctx.Err() == nil {
+		look, ok := r.wait(ctx)
+		if ok && ctx.Err() == nil {
+			r.cycle(ctx, until, look)
+		}
+	}
+}
+
+// wait sleeps until there may be something to do, and returns false if there
+// isn't after all.
+func (r *Reconciler) wait(ctx context.Context) (look, bool) {
+	nap := longestNap
+	if r.history.frozen() {
+		nap = frozenNap
+	}
+	timer := time.NewTimer(max(0, min(time.Until(r.schedule.next()), nap)))
+	defer timer.Stop()
+	select {
+	case <-ctx.Done():
+		return look{}, false
+	case reason := <-r.wakers.full:
+		return look{full: true, reason: reason}, true
+	case reason := <-r.wakers.retry:
+		return look{full: true, reason: reason}, r.schedule.failures > 0 || r.items.any()
+	case <-r.wakers.hint:
+		if r.schedule.failures > 0 && !r.schedule.source {
+			return look{}, false // it's Teleport that failed, and the retry reads everything
+		}
+		r.debounce(ctx)
+		return look{full: !r.seen.listed, reason: "the source changed"}, true
+	case <-timer.C:
+	}
+	now := time.Now()
+	switch {
+	case r.history.frozen() && r.history.approved(r.log):
+		return look{reason: "deletions were approved"}, true
+	case !now.Before(r.schedule.full):
+		return look{full: true, reason: "full comparison"}, true
+	case !now.Before(r.schedule.next()):
+		return look{reason: "due"}, true
+	}
+	return look{}, false
+}
+
+// debounce waits until hints have ceased.
+func (r *Reconciler) debounce(ctx context.Context) {
+	last, pause := time.NewTimer(longestQuiet), time.NewTimer(quiet)
+	defer last.Stop()
+	defer pause.Stop()
+	for {
+		select {
+		case <-ctx.Done():
+			return
+		case <-last.C:
+			return
+		case <-pause.C:
+			return
+		case <-r.wakers.hint:
+			pause.Reset(quiet)
+		}
+	}
+}

@@ -1,0 +1,155 @@
+package agent
+
+import (
+	"context"
+	"errors"
+	"strings"
+	"testing"
+	"time"
+	"unicode/utf8"
+
+	"github.com/docker/docker/api/types/container"
+	"github.com/stretchr/testify/require"
+
+	"rollcall/discovery/resource"
+	"rollcall/failure"
+)
+
+// What isn't asked for doesn't grow: the hosted service never asks.
+func TestFailuresDontGrow(t *testing.T) {
+	now := time.Unix(1_800_000_000, 0)
+	f := failures{}
+	for range 1000 {
+		f.note("b", errors.New("b's"), now)
+	}
+	f.note("a", errors.New("a's"), now)
+	require.Len(t, f, 2)
+	require.EqualError(t, f.take(), "a's\nb's")
+	require.NoError(t, f.take(), "each is told once")
+	f.note("a", errors.New("again"), now)
+	require.EqualError(t, f.take(), "again")
+	f.note("a", nil, now)
+	f.note("b", nil, now)
+	require.Empty(t, f)
+}
+
+func TestFailuresRest(t *testing.T) {
+	now := time.Unix(1_800_000_000, 0)
+	f := failures{}
+	require.NoError(t, f.resting("a", now))
+	for _, pause := range []time.Duration{1, 2, 4, 8, 16, 32, 60, 60} {
+		f.note("a", failure.New(failure.Transient, "it failed"), now)
+		err := f.resting("a", now.Add(pause*time.Minute-time.Second))
+		require.ErrorContains(t, err, "it failed; the next agent is started at 2027-")
+		require.Equal(t, failure.Transient, failure.KindOf(err))
+		require.NoError(t, f.resting("a", now.Add(pause*time.Minute)))
+		require.NoError(t, f.resting("b", now))
+	}
+	f.note("a", nil, now)
+	require.NoError(t, f.resting("a", now))
+}
+
+func TestTail(t *testing.T) {
+	require.Equal(t, "short", tail("short"))
+	long := tail(strings.Repeat("é", maxWords) + "x")
+	require.LessOrEqual(t, len(long), maxWords+len("… "))
+	require.True(t, utf8.ValidString(long))
+	require.True(t, strings.HasSuffix(long, "éx"))
+}
+
+// cantJoin is an application whose agent has been given up.
+func cantJoin(t *testing.T) *bench {
+	t.Helper()
+	b := newBench(t)
+	b.opts.JoinTimeout = 20 * time.Millisecond
+	b.engine.words = strings.Repeat("w", maxFile-100) + " the last word"
+	require.NoError(t, b.Create(t.Context(), web("grafana")))
+	return b
+}
+
+// TestJoinThatFailed is told as the failure of the write that would begin anew,
+// and isn't begun anew at once, for ever.
+func TestJoinThatFailed(t *testing.T) {
+	b := cantJoin(t)
+	err := b.Settle(t.Context())
+	require.ErrorContains(t, err, "the last word")
+	require.Less(t, len(err.Error()), 2*maxWords)
+	require.Less(t, b.log.Len(), 4*maxWords)
+	first := b.box(t, "grafana")
+	require.Equal(t, container.StateExited, first.state)
+
+	for range 3 {
+		err = b.Update(t.Context(), web("grafana"))
+		require.ErrorContains(t, err, "didn't register within")
+		require.Equal(t, failure.Transient, failure.KindOf(err))
+		require.Same(t, first, b.box(t, "grafana"), "no new one")
+	}
+
+	// Another is tried at once, and so is the same after its rest.
+	changed := web("grafana")
+	changed.Spec = resource.AppSpec{URI: "http://172.17.0.3:80"}
+	require.NoError(t, b.Update(t.Context(), changed))
+	require.Error(t, b.Settle(t.Context()))
+	b.mu.Lock()
+	b.failures["grafana"].until = time.Now()
+	b.mu.Unlock()
+	require.NoError(t, b.Update(t.Context(), changed))
+	require.Error(t, b.Settle(t.Context()))
+	require.Len(t, b.engine.boxes, 1)
+	require.NoError(t, b.Delete(t.Context(), changed))
+	require.Empty(t, b.engine.boxes)
+	require.Empty(t, b.failures)
+}
+
+// TestContainerThatHangs takes no more of a write's time than the write has, and
+// isn't an Engine that can't be reached: that would end the work on all others.
+func TestContainerThatHangs(t *testing.T) {
+	t.Run("while its agent is given up", func(t *testing.T) {
+		b := cantJoin(t)
+		t.Cleanup(func() { close(b.engine.free) })
+		b.engine.mu.Lock()
+		b.engine.stall = "stop"
+		b.engine.mu.Unlock()
+		require.Eventually(t, func() bool {
+			b.mu.Lock()
+			defer b.mu.Unlock()
+			for _, k := range b.known {
+				return k.failed && k.join != nil
+			}
+			return false
+		}, 30*time.Second, time.Millisecond)
+		deletesInTime(t, b)
+	})
+	t.Run("while it's stopped", func(t *testing.T) {
+		b := newBench(t)
+		t.Cleanup(func() { close(b.engine.free) })
+		b.serving(t, "grafana")
+		b.engine.mu.Lock()
+		b.engine.stall = "stop"
+		b.engine.mu.Unlock()
+		deletesInTime(t, b)
+	})
+}
+
+func deletesInTime(t *testing.T, b *bench) {
+	t.Helper()
+	ctx, cancel := context.WithTimeout(t.Context(), 300*time.Millisecond)
+	defer cancel()
+	began := time.Now()
+	err := b.Delete(ctx, web("grafana"))
+	require.Equal(t, failure.Transient, failure.KindOf(err), "%v", err)
+	require.Less(t, time.Since(began), cleanupTimeout/2)
+	_, err = b.List(t.Context())
+	require.NoError(t, err)
+}
+
+// TestEngineThatHangs is one that can't be reached.
+func TestEngineThatHangs(t *testing.T) {
+	b := newBench(t)
+	t.Cleanup(func() { close(b.engine.free) })
+	b.engine.stall = listVerb
+	ctx, cancel := context.WithTimeout(t.Context(), 100*time.Millisecond)
+	defer cancel()
+	_, err := b.List(ctx)
+	require.Equal(t, failure.Unreachable, failure.KindOf(err), "%v", err)
+}

@@ -1,0 +1,157 @@
+package docker
+
+import (
+	"context"
+	"io"
+	"net/http"
+	"os"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/require"
+)
+
+// watching runs Watch until the test ends, and returns its hints.
+func watching(t *testing.T, s *Source) <-chan struct{} {
+	t.Helper()
+	hints := make(chan struct{}, 100)
+	ctx, cancel := context.WithCancel(t.Context())
+	done := make(chan error, 1)
+	go func() { done <- s.Watch(ctx, func() { hints <- struct{}{} }) }()
+	t.Cleanup(func() {
+		cancel()
+		require.NoError(t, <-done)
+	})
+	return hints
+}
+
+func awaitHint(t *testing.T, hints <-chan struct{}) {
+	t.Helper()
+	select {
+	case <-hints:
+	case <-time.After(30 * time.Second):
+		require.Fail(t, "no hint came")
+	}
+}
+
+// noHint waits for an answer to what was sent behind the events in question.
+func noHint(t *testing.T, f *FakeEngine, hints <-chan struct{}) {
+	t.Helper()
+	f.emit(`{"Type":"container","Action":"start"}` + "\n")
+	awaitHint(t, hints)
+	select {
+	case <-hints:
+		require.Fail(t, "an event that can't matter gave a hint")
+	case <-time.After(50 * time.Millisecond):
+	}
+}
+
+// TestWatchRecorded replays the events of a real Engine.
+func TestWatchRecorded(t *testing.T) {
+	data, err := os.ReadFile("testdata/engine/events.jsonl")
+	require.NoError(t, err)
+	f := newFakeEngine(t)
+	hints := watching(t, f.source(t, everything()))
+	awaitHint(t, hints)
+	require.Equal(t, 1, f.listeners(), "the first hint comes after the subscription")
+
+	for event := range strings.Lines(string(data)) {
+		f.emit(event)
+		ignored := strings.Contains(event, `"Action": "exec_`) || strings.Contains(event, `"Action": "kill"`)
+		if ignored {
+			noHint(t, f, hints)
+			continue
+		}
+		awaitHint(t, hints)
+	}
+}
+
+// TestWatchAsks subscribes for what matters only, and a little back in time.
+func TestWatchAsks(t *testing.T) {
+	f := newFakeEngine(t)
+	asked := make(chan string, 1)
+	f.change(func() {
+		f.intercept = func(_ http.ResponseWriter, r *http.Request) bool {
+			if strings.HasSuffix(r.URL.Path, "/events") {
+				asked <- r.URL.Query().Get("filters") + r.URL.Query().Get("since")
+			}
+			return false
+		}
+	})
+	watching(t, f.source(t, everything()))
+
+	query := <-asked
+
+	for _, word := range []string{"start", "die", "rename", "health_status", "connect", "disconnect", "container", "network"} {
+		require.Contains(t, query, `"`+word+`"`)
+	}
+	require.NotContains(t, query, "exec")
+	require.Regexp(t, `}[0-9]{10}$`, query)
+}
+
+// TestWatchRestart survives a daemon that goes and comes back, with one hint for
+// each subscription and none while there's nobody.
+func TestWatchRestart(t *testing.T) {
+	f := newFakeEngine(t)
+	hints := watching(t, f.source(t, everything()))
+	awaitHint(t, hints)
+
+	for range 2 {
+		f.stop()
+		require.Eventually(t, func() bool { return f.listeners() == 0 }, 30*time.Second, time.Millisecond)
+		select {
+		case <-hints:
+			require.Fail(t, "a hint without a subscription")
+		case <-time.After(400 * time.Millisecond): // longer than the first pause
+		}
+		f.start()
+		awaitHint(t, hints)
+		require.Equal(t, 1, f.listeners())
+	}
+
+	f.emit(`{"Type":"container","Action":"die"}` + "\n")
+	awaitHint(t, hints)
+}
+
+// TestWatchBrokenStreams subscribes again after each way in which a stream ends.
+func TestWatchBrokenStreams(t *testing.T) {
+	tests := map[string]func(f *FakeEngine){
+		"closed by the daemon":      func(f *FakeEngine) { f.emit("") },
+		"cut in an event":           func(f *FakeEngine) { f.emit(`{"Type":"cont`); f.emit("") },
+		"something else than JSON":  func(f *FakeEngine) { f.emit("<html>gateway timeout</html>") },
+		"refused, then as it was":   refuseEvents(http.StatusForbidden),
+		"a proxy without a backend": refuseEvents(http.StatusServiceUnavailable),
+	}
+	for name, end := range tests {
+		t.Run(name, func(t *testing.T) {
+			f := newFakeEngine(t)
+			hints := watching(t, f.source(t, everything()))
+			awaitHint(t, hints)
+
+			end(f)
+
+			awaitHint(t, hints)
+			require.Eventually(t, func() bool { return f.listeners() == 1 }, 30*time.Second, time.Millisecond)
+		})
+	}
+}
+
+// refuseEvents ends the stream, and refuses the next two.
+func refuseEvents(code int) func(f *FakeEngine) {
+	return func(f *FakeEngine) {
+		left := 2
+		f.change(func() {
+			f.intercept = func(w http.ResponseWriter, r *http.Request) bool {
+				if !strings.HasSuffix(r.URL.Path, "/events") || left == 0 {
+					return false
+				}
+				left--
+				w.WriteHeader(code)
+				_, _ = io.WriteString(w, `{"message":"no"}`)
+				return true
+			}
+		})
+		f.emit("")
+	}
+}
