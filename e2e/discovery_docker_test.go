@@ -119,8 +119,10 @@ func TestGuideScenarioDynamic(t *testing.T) {
 	// A restart of a container is no outage: its application is updated, if its
 	// address has changed, and never deleted.
 	b.all[0].Stop()
-	b.all[1].StartAgain() // it may take the address of the one that stopped
+	// First this one: if another took its address while it's away, its
+	// application would be taken away at once, since users would reach the other.
 	b.all[0].StartAgain()
+	b.all[1].StartAgain() // it may take the address that the restarted one had
 	r.await(t, agent, b.names(0, 1, 2)...)
 	// The names alone don't say if the new addresses are written yet.
 	harness.Eventually(t, patience, "the restarted container's new address", func() error {
