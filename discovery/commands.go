@@ -12,8 +12,8 @@ import (
 	"rollcall/failure"
 )
 
-// patience is how much longer than the absent gate a single run waits for what
-// is to be deleted.
+// patience is how much longer than the absent gate takes a single run waits for
+// what is to be deleted.
 const patience = 5 * time.Second
 
 // Plan reads both sides and returns what would be done, without doing it: what
@@ -95,7 +95,7 @@ func (r *Reconciler) Apply(ctx context.Context) (plan.Plan, Result, error) {
 // waitsTill is how long a single run waits for what is to be deleted: as long as
 // the absent gate takes, if the caller has that much time.
 func (r *Reconciler) waitsTill(ctx context.Context) time.Time {
-	deadline := time.Now().Add(max(0, r.opts.Guard.AbsentFor) + time.Duration(r.opts.Guard.AbsentReads)*time.Second + patience)
+	deadline := time.Now().Add(r.opts.Guard.Settle + max(0, r.opts.Guard.AbsentFor) + time.Duration(r.opts.Guard.AbsentReads)*time.Second + patience)
 	if end, ok := ctx.Deadline(); ok && end.Before(deadline.Add(patience)) {
 		return end.Add(-patience)
 	}

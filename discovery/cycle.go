@@ -74,6 +74,7 @@ func (r *Reconciler) read(ctx context.Context) error {
 	defer cancel()
 	candidates, err := r.opts.Source.Read(reading)
 	if err != nil {
+		r.readable = time.Time{}
 		return failure.Wrap(failure.KindOf(err), errors.Join(errSource, err),
 			"the source can't be read, so nothing is changed: %s", err)
 	}
@@ -84,6 +85,9 @@ func (r *Reconciler) read(ctx context.Context) error {
 // take turns candidates into what a plan takes.
 func (r *Reconciler) take(candidates []Candidate) {
 	r.goodReads++
+	if r.readable.IsZero() {
+		r.readable = time.Now()
+	}
 	r.desired = r.desired[:0]
 	for i := range candidates {
 		c := &candidates[i]
@@ -98,12 +102,24 @@ func (r *Reconciler) take(candidates []Candidate) {
 	}
 }
 
+// settlesFrom is since when what the source says is without a gap: since it could
+// be read again, or since it follows again what happens, whichever is later.
+func (r *Reconciler) settlesFrom() time.Time {
+	from := r.readable
+	if gradual, ok := r.opts.Source.(Gradual); ok {
+		if since := gradual.Since(); since.After(from) {
+			from = since
+		}
+	}
+	return from
+}
+
 // input is what a plan is made from now.
 func (r *Reconciler) input(now time.Time) plan.Input {
 	return plan.Input{
 		Owner: r.opts.Owner, Source: r.opts.SourceName,
 		Desired: r.desired, Actual: r.seen.all,
-		GoodReads: r.goodReads, Absences: r.absences,
+		GoodReads: r.goodReads, Readable: r.settlesFrom(), Absences: r.absences,
 		Policy: r.opts.Policy, Guard: r.opts.Guard, History: r.history.Recent(now),
 		TTL: r.opts.TTL, Now: now,
 	}

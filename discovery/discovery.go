@@ -7,6 +7,7 @@ package discovery
 
 import (
 	"context"
+	"time"
 
 	"rollcall/discovery/resource"
 )
@@ -23,6 +24,15 @@ type Source interface {
 	// reconnects by itself; hint doesn't block. Hints are no content: the
 	// reader reads everything again.
 	Watch(ctx context.Context, hint func()) error
+}
+
+// Gradual may be had by a Source whose workloads come up one after the other,
+// and which can notice that they've begun to.
+type Gradual interface {
+	// Since returns since when all that happened has been followed without a
+	// gap; zero: that was never so, and says nothing. It's safe for concurrent
+	// use with Watch.
+	Since() time.Time
 }
 
 // Candidate is one workload and the resource that it asks for.

@@ -425,3 +425,47 @@ func TestNewSaysWhatIsMissing(t *testing.T) {
 		require.ErrorContains(t, err, told)
 	}
 }
+
+// booting is a source whose Engine can be restarted under it.
+type booting struct {
+	*FakeSource
+	since time.Time
+}
+
+func (b *booting) Since() time.Time { return b.since }
+
+// A host is started: its containers come up one after the other, and the agent
+// before most of them. Nothing is deregistered meanwhile, and what doesn't come
+// back is in the end. So it is when only Docker is started anew, whether the
+// source could be read all the time, or couldn't.
+func TestABootDeletesNothing(t *testing.T) {
+	for name, restart := range map[string]func(b *booting){
+		"the agent begins":     func(*booting) {},
+		"docker is restarted":  func(b *booting) { b.Fail(errors.New("no such socket")); after(5 * time.Second); b.Fail(nil) },
+		"between two readings": func(b *booting) { b.since = time.Now() },
+	} {
+		t.Run(name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				teleport := NewFakeTeleport(ours("a"), ours("b"), ours("gone"))
+				source := &booting{FakeSource: NewFakeSource(container("a"), container("b"), container("gone"))}
+				r := newRig(t, source.FakeSource, teleport, func(o *Options) {
+					o.Source, o.Guard.Settle = source, 30*time.Second
+				})
+				stop := r.start(t)
+				if name != "the agent begins" {
+					after(time.Hour)
+				}
+				source.Stop("a", "b", "gone")
+				restart(source)
+				after(15 * time.Second)
+				source.Set(container("a"))
+				after(10 * time.Second)
+				source.Set(container("b"))
+				require.Empty(t, teleport.Writes())
+				after(time.Minute)
+				require.Equal(t, []string{"delete gone"}, teleport.Writes())
+				stop()
+			})
+		})
+	}
+}

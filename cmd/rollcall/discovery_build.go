@@ -7,6 +7,7 @@ import (
 	"encoding/hex"
 	"math/rand/v2"
 	"strings"
+	"time"
 
 	"github.com/gravitational/trace"
 
@@ -244,6 +245,14 @@ func formOf(register settings.Register) func(resource.Resource) (resource.Resour
 func (c canonical) Read(ctx context.Context) ([]discovery.Candidate, error) {
 	candidates, err := c.Source.Read(ctx)
 	return c.canonicalised(candidates), err
+}
+
+// Since is the source's own, if it has one.
+func (c canonical) Since() time.Time {
+	if source, ok := c.Source.(discovery.Gradual); ok {
+		return source.Since()
+	}
+	return time.Time{}
 }
 
 // Explain asks the source about a name, if it can tell.

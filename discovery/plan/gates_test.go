@@ -336,3 +336,41 @@ func TestAnAddressThatIsAnothersNow(t *testing.T) {
 		})
 	}
 }
+
+// A full but young list isn't whole: after a start of the host its workloads come
+// up one after the other.
+func TestNothingIsAbsentWhileTheSourceSettles(t *testing.T) {
+	young := func(desired []Desired, actual ...resource.Resource) Input {
+		in := input(desired, actual...)
+		in.Guard.Settle, in.Readable = 30*time.Second, noon.Add(-10*time.Second)
+		return in
+	}
+	in := young(nil, own("a", "x"))
+	p := Make(in)
+	require.Equal(t, "blocked x(a) by absent", short(p))
+	require.True(t, p.Actions[0].Waiting)
+	require.Equal(t, noon.Add(20*time.Second), p.NextLook)
+	require.Empty(t, p.Absences, "what was counted before doesn't count any more")
+
+	// From then on it counts, from the start.
+	in.Absences, in.Now = p.Absences, p.NextLook
+	p = Make(in)
+	require.Equal(t, "blocked x(a) by absent", short(p))
+	in.Absences, in.Now = p.Absences, p.NextLook
+	require.Equal(t, in.Readable.Add(40*time.Second), in.Now)
+	require.Equal(t, "delete x(a)", short(Make(in)))
+
+	// Nor does a name or an address change hands.
+	require.Equal(t, "blocked x(b) by absent", short(Make(young([]Desired{wish("b", "x")}, own("a", "x")))))
+	p = Make(young([]Desired{wish("b", "y")}, own("a", "x")))
+	require.Equal(t, "create y(b), blocked x(a) by absent", short(p))
+	require.Equal(t, "b", p.Actions[1].Misleads, "but whoever is misled by that is told of")
+
+	// What is known all the same: who is there and asks for another name.
+	require.Equal(t, "update x(b), update y(a)",
+		short(Make(young([]Desired{wish("a", "y"), wish("b", "x")}, own("a", "x"), own("b", "y")))))
+
+	in = young(nil, own("a", "x"))
+	in.Settled = true
+	require.Equal(t, "delete x(a)", short(Make(in)), "a preview shows what will be")
+}

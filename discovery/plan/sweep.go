@@ -28,8 +28,12 @@ func (m *maker) leftover(r *resource.Resource) *leftover {
 	return l
 }
 
-// absence counts a resource that isn't asked for.
+// absence counts a resource that isn't asked for. While the source settles nothing
+// counts, nor does what was counted before.
 func (m *maker) absence(key resource.Key) Absence {
+	if m.in.settling() > 0 && !m.in.Failed {
+		return Absence{Since: m.in.Now}
+	}
 	a, known := m.in.Absences[key]
 	if !known {
 		a = Absence{Since: m.in.Now}
@@ -145,6 +149,10 @@ func (m *maker) stay(l *leftover, v verdict, why string) {
 // look notes when the absent gate may open.
 func (m *maker) look(v verdict, l *leftover) {
 	if v.stopped != GateAbsent || !v.waiting {
+		return
+	}
+	if settling := m.in.settling(); settling > 0 {
+		m.wake(m.in.Now.Add(settling))
 		return
 	}
 	left := max(0, m.in.Guard.AbsentFor-m.in.Now.Sub(l.absence.Since))
