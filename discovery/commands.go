@@ -2,6 +2,7 @@ package discovery
 
 import (
 	"context"
+	"slices"
 	"time"
 
 	"github.com/gravitational/trace"
@@ -120,7 +121,7 @@ func incomplete(p plan.Plan, result Result) error {
 	if taken := result.taken(); len(taken) > 0 {
 		return failure.Wrap(failure.Conflict, taken[0].Err, "%d workloads can't be registered, since their names are taken; the first: %s", len(taken), taken[0].Err)
 	}
-	troubles := p.Troubles()
+	troubles := slices.DeleteFunc(p.Troubles(), func(a plan.Action) bool { return a.Holds })
 	if len(troubles) == 0 {
 		return nil
 	}

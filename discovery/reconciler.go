@@ -88,9 +88,9 @@ type Reconciler struct {
 	// readable is since when the source can be read without a failure; zero: it
 	// can't, or that isn't known yet.
 	readable time.Time
-	absences  map[resource.Key]plan.Absence
-	items     items
-	history   history
+	absences map[resource.Key]plan.Absence
+	items    items
+	history  history
 	// begun is true after the first plan since the work began.
 	begun    bool
 	schedule schedule

@@ -469,3 +469,37 @@ func TestABootDeletesNothing(t *testing.T) {
 		})
 	}
 }
+
+// A second workload asks for a name that the first has: what is registered isn't
+// touched, not even while the first's own list is read in another order, and both
+// are told. When the first is gone, the second gets the name, after the gates.
+func TestADisputeTouchesNothing(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		teleport := NewFakeTeleport()
+		source := NewFakeSource(named("m", "x"))
+		r := newRig(t, source, teleport, nil)
+		stop := r.start(t)
+		after(time.Minute)
+		before := teleport.All()["x"]
+		source.Set(named("a", "x")) // which is read before it
+		source.Set(named("z", "x")) // and behind
+		after(time.Hour)
+		require.Equal(t, []string{"create x"}, teleport.Writes())
+		require.Equal(t, before, teleport.All()["x"])
+		for _, workload := range []string{"a", "m", "z"} {
+			require.Contains(t, r.log.String(), "workload="+workload+" reason=")
+		}
+		require.Contains(t, r.log.String(), "What a workload has registered is asked for by another; it stays.")
+		require.Contains(t, r.status().Message, "2 in conflict")
+
+		source.Set(moved(named("m", "x"), "http://elsewhere.test:80"))
+		after(time.Minute)
+		require.Equal(t, []string{"create x", "update x"}, teleport.Writes(), "its own changes are followed")
+		require.Equal(t, "m", teleport.All()["x"].Workload())
+
+		source.Stop("m", "z")
+		after(time.Minute)
+		require.Equal(t, "a", teleport.All()["x"].Workload())
+		stop()
+	})
+}

@@ -107,7 +107,11 @@ func (r *Reconciler) sayTroubles(ctx context.Context, p plan.Plan, result Result
 		if a.BlockedBy == plan.GateBudget {
 			continue
 		}
-		r.log.WarnContext(ctx, "A workload can't be registered as it asks.", "op", string(a.Op), "kind", string(a.Key.Kind),
+		text := "A workload can't be registered as it asks."
+		if a.Holds {
+			text = "What a workload has registered is asked for by another; it stays."
+		}
+		r.log.WarnContext(ctx, text, "op", string(a.Op), "kind", string(a.Key.Kind),
 			"name", a.Key.Name, "workload", a.Workload, "reason", a.Reason)
 	}
 	for _, f := range result.Failures {
@@ -167,7 +171,7 @@ func (s Result) taken() []Failure {
 func detail(p plan.Plan, result Result) string {
 	text := fmt.Sprintf("%d workloads, %d registered", p.Wanted, p.Owned+result.Created-result.Deleted)
 	taken := result.taken()
-	if n := p.Count(plan.OpConflict) + len(taken); n > 0 {
+	if n := p.Conflicts() + len(taken); n > 0 {
 		text += fmt.Sprintf(", %d in conflict", n)
 	}
 	unreadable, waiting := 0, 0

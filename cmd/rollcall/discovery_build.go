@@ -47,6 +47,9 @@ type discoveryService struct {
 	running *discoveryService
 	// administrator says that the registries are those of one.
 	administrator bool
+	// siblings are the other services of the same file, by what marks their
+	// resources as not this one's: their owner, or their source if they share ours.
+	siblings map[string]string
 	// approve keeps an approval where the running service will find it; nil:
 	// nowhere.
 	approve func(hash string) error
@@ -73,6 +76,7 @@ func (a *agent) buildDiscovery(ctx context.Context, cfg *config.Config, name str
 	if s.owner, err = a.ownerOf(options); err != nil {
 		return nil, trace.Wrap(err)
 	}
+	s.siblings = siblingsOf(cfg, options, s.owner)
 	access := a.issuer.Access(cluster.CertRequest{Roles: options.Roles, TTL: options.CredentialTTL})
 	if err := a.assemble(s, access, env, use); err != nil {
 		s.close()
@@ -94,6 +98,31 @@ func discoverySettings(cfg *config.Config, name string) (*settings.Options, erro
 	}
 	return nil, failure.New(failure.Configuration, "there is no discovery service %q", name)
 }
+
+// siblingsOf finds the other discovery services of a file.
+func siblingsOf(cfg *config.Config, o *settings.Options, owner string) map[string]string {
+	siblings := map[string]string{}
+	host := ""
+	if parts := strings.Split(owner, "/"); o.HostOwned() && len(parts) == 3 {
+		host = parts[0] + "/" + parts[1] + "/"
+	}
+	for _, name := range discoveryNames(cfg) {
+		other, err := discoverySettings(cfg, name)
+		switch {
+		case err != nil || name == o.Name:
+		case other.Owner != "" && other.Owner == owner:
+			siblings[sourceName(other)] = name
+		case other.Owner != "":
+			siblings[other.Owner] = name
+		case host != "":
+			siblings[host+name] = name
+		}
+	}
+	return siblings
+}
+
+// sourceName is the value of the label that says which service a resource is from.
+func sourceName(o *settings.Options) string { return o.Source.Type + "/" + o.Name }
 
 // assemble fills in the reconciler.
 func (a *agent) assemble(s *discoveryService, access *cluster.Access, env environment, use discoveryUse) error {
@@ -128,7 +157,7 @@ func (a *agent) reconcilerOptions(s *discoveryService, registries map[resource.K
 	return discovery.Options{
 		Name:        o.Name,
 		Owner:       s.owner,
-		SourceName:  o.Source.Type + "/" + o.Name,
+		SourceName:  sourceName(o),
 		Source:      s.source,
 		Registries:  registries,
 		Policy:      o.Policy,

@@ -67,7 +67,7 @@ func sums(p plan.Plan) string {
 		}
 	}
 	add(waiting, "waiting")
-	add(p.Count(plan.OpConflict), "in conflict")
+	add(p.Conflicts(), "in conflict")
 	add(p.Count(plan.OpBlocked)-waiting-wanted, "blocked")
 	add(wanted, "kept")
 	return fmt.Sprintf("%s; %d as they should be; %d of others left alone.", text, p.Unchanged, p.Foreign)

@@ -156,6 +156,35 @@ func TestWritesOfCommandsAreLogged(t *testing.T) {
 	require.True(t, audit.Enabled(t.Context(), slog.LevelInfo))
 }
 
+// TestLivingServicesGiveNothingUp has adopt refuse to take what another service of
+// the same file looks after, whoever says that it's gone.
+func TestLivingServicesGiveNothingUp(t *testing.T) {
+	service := func(name, owner string) config.Service {
+		o := settings.New()
+		o.Name, o.Owner, o.Source.Type = name, owner, "file"
+		return config.Service{Type: settings.Type, Name: name, Options: o}
+	}
+	cfg := &config.Config{Services: []config.Service{service("web", ""), service("db", ""), service("one", "shared"), service("two", "shared")}}
+	for name, want := range map[string]map[string]string{
+		"web": {"bot/0123456789abcdef/db": "db", "shared": "two"},
+		"one": {"file/two": "two"},
+	} {
+		o, err := discoverySettings(cfg, name)
+		require.NoError(t, err)
+		owner := o.Owner
+		if owner == "" {
+			owner = "bot/0123456789abcdef/web"
+		}
+		s := &discoveryService{options: o, owner: owner, siblings: siblingsOf(cfg, o, owner)}
+		require.Equal(t, want, s.siblings)
+		for from, sibling := range want {
+			_, err := s.adopt(t.Context(), question{Kind: resource.KindApp, Name: "x", From: from})
+			require.Equal(t, failure.Conflict, failure.KindOf(err))
+			require.ErrorContains(t, err, "the service "+sibling+" of this very agent")
+		}
+	}
+}
+
 func TestPlausibleOwner(t *testing.T) {
 	own, shared := new(settings.Options), &settings.Options{Owner: "shared/web"}
 	own.Name, shared.Name = "web", "web"

@@ -277,6 +277,22 @@ func TestAdopt(t *testing.T) {
 		"another agent's":      {in: input([]Desired{wish("a", "x")}, marked("other", source, "a", "x")), told: `belongs to "other"`},
 		"yet another agent's":  {in: input([]Desired{wish("a", "x")}, marked("other", source, "a", "x")), from: "third", told: `belongs to "other"`},
 		"another agent's mark": {in: input([]Desired{wish("a", "x")}, marked("other", source, "a", "x")), from: "other"},
+
+		"another service's of this owner": {
+			in:   input([]Desired{wish("a", "x")}, marked(us, "file/inventory", "f", "x")),
+			told: `another service of this owner looks: if that service is gone for good, say so with --from "file/inventory"`,
+		},
+		"its own owner doesn't name another service": {in: input([]Desired{wish("a", "x")}, marked(us, "file/inventory", "f", "x")), from: us, told: "another service"},
+		"another service's that is gone":             {in: input([]Desired{wish("a", "x")}, marked(us, "file/inventory", "f", "x")), from: "file/inventory"},
+
+		"of a workload that is there":         {in: input([]Desired{wish("a", "x"), wish("b", "y")}, own("b", "x")), told: `registered for "b", which is there`},
+		"even if somebody insists":            {in: input([]Desired{wish("a", "x"), wish("b", "y")}, own("b", "x")), from: source, told: `registered for "b", which is there`},
+		"of one that can't be read":           {in: input([]Desired{wish("a", "x"), {Workload: "b", Err: errors.New("no port")}}, own("b", "x")), told: `registered for "b", which is there`},
+		"of one that is gone":                 {in: input([]Desired{wish("a", "x")}, own("b", "x"))},
+		"with somebody's public address":      {in: input([]Desired{public("a", "x", "p.test")}, app("x", "", nil), reached(app("y", "", nil), "P.test")), told: "which app/y has already"},
+		"with its own other one's":            {in: input([]Desired{public("a", "x", "p.test")}, app("x", "", nil), reached(own("a", "y"), "p.test"))},
+		"with one that another asks for":      {in: input([]Desired{public("a", "x", "p.test"), public("b", "y", "p.test")}, app("x", "", nil)), told: `"a" and "b" both ask for the public_addr p.test`},
+		"with one that is the resource's own": {in: input([]Desired{public("a", "x", "p.test")}, reached(app("x", "", nil), "p.test"))},
 	} {
 		t.Run(name, func(t *testing.T) {
 			_, err := Adopt(test.in, key, test.from)

@@ -61,6 +61,9 @@ type Action struct {
 	// Wanted says that it's blocked because the configuration or a person asked
 	// for that (policy, keep): nothing is wrong.
 	Wanted bool `json:"wanted,omitempty"`
+	// Holds says of a conflict that this workload is the one that has what is in
+	// dispute, and keeps it.
+	Holds bool `json:"holds,omitempty"`
 	// Misleads is the workload that its users reach, since that has its address
 	// now; empty: none.
 	Misleads string `json:"misleads,omitempty"`
@@ -115,6 +118,18 @@ func (p Plan) Count(op Op) int {
 	n := 0
 	for i := range p.Actions {
 		if p.Actions[i].Op == op {
+			n++
+		}
+	}
+	return n
+}
+
+// Conflicts counts the workloads that can't have what they ask for because it's
+// another's.
+func (p Plan) Conflicts() int {
+	n := 0
+	for i := range p.Actions {
+		if a := &p.Actions[i]; a.Op == OpConflict && !a.Holds {
 			n++
 		}
 	}
