@@ -86,10 +86,10 @@ func (r *Reconciler) Apply(ctx context.Context) (plan.Plan, Result, error) {
 		err = failure.Wrap(failure.Transient, context.Cause(ctx), "the time was over before everything was done")
 	}
 	if err == nil {
-		r.opts.Metrics.applied(r.opts.Name, p, last, time.Now())
+		r.opts.Metrics.applied(r.opts.Name, p, last, len(r.pending()), time.Now())
 		err = incomplete(p, last)
 	}
-	r.report(diagnostics.Report{Err: err, Took: time.Since(began), Detail: detail(p, last)})
+	r.report(diagnostics.Report{Err: err, Took: time.Since(began), Detail: r.detail(p, last)})
 	return p, sum, trace.Wrap(err)
 }
 

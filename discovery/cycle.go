@@ -121,7 +121,7 @@ func (r *Reconciler) input(now time.Time) plan.Input {
 	return plan.Input{
 		Owner: r.opts.Owner, Source: r.opts.SourceName,
 		Desired: r.desired, Actual: r.seen.all,
-		GoodReads: r.goodReads, Readable: r.settlesFrom(), Absences: r.absences,
+		GoodReads: r.goodReads, Readable: r.settlesFrom(), Pending: r.pending(), Absences: r.absences,
 		Policy: r.opts.Policy, Guard: r.opts.Guard, History: r.history.Recent(now),
 		TTL: r.opts.TTL, Now: now,
 	}
@@ -159,6 +159,24 @@ func (r *Reconciler) plan(ctx context.Context, fresh bool) (plan.Plan, error) {
 	r.items.prune(&p)
 	r.opts.Metrics.planned(r.opts.Name, p, time.Since(began))
 	return p, nil
+}
+
+// pending are those of ours that aren't registered yet.
+func (r *Reconciler) pending() map[resource.Key]bool {
+	var pending map[resource.Key]bool
+	for kind, registry := range r.opts.Registries {
+		delayed, ok := registry.(Delayed)
+		if !ok {
+			continue
+		}
+		for _, name := range delayed.Pending() {
+			if pending == nil {
+				pending = map[resource.Key]bool{}
+			}
+			pending[resource.Key{Kind: kind, Name: name}] = true
+		}
+	}
+	return pending
 }
 
 // owned counts what is registered as ours, as of the last list.

@@ -89,3 +89,17 @@ type Registry interface {
 	Reader
 	Writer
 }
+
+// Slow may be had by a Registry whose writes take longer than a call to the
+// cluster.
+type Slow interface {
+	// WriteTimeout bounds one write.
+	WriteTimeout() time.Duration
+}
+
+// Delayed may be had by a Registry whose writes only begin something.
+type Delayed interface {
+	// Pending returns the names of ours that are listed, or were written since,
+	// and aren't registered yet. It's safe for concurrent use.
+	Pending() []string
+}

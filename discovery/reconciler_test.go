@@ -581,3 +581,48 @@ func TestOurOwnWriteFromBeforeARestart(t *testing.T) {
 		stop()
 	})
 }
+
+// starting is a Teleport whose writes take long and begin something: what is
+// written is registered later.
+type starting struct {
+	*FakeTeleport
+	pending atomic.Pointer[[]string]
+}
+
+func (s *starting) WriteTimeout() time.Duration { return time.Minute }
+
+func (s *starting) Pending() []string {
+	if names := s.pending.Load(); names != nil {
+		return *names
+	}
+	return nil
+}
+
+// What was only begun isn't registered yet; and it may take longer to begin than a
+// call to the cluster.
+func TestWhatWasBegunIsntRegistered(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		teleport := &starting{FakeTeleport: NewFakeTeleport()}
+		teleport.delay = 40 * time.Second
+		r := newRig(t, NewFakeSource(container("a"), container("b")), teleport.FakeTeleport, func(o *Options) {
+			o.Registries = map[resource.Kind]Registry{resource.KindApp: teleport}
+		})
+		teleport.pending.Store(&[]string{"b"})
+		stop := r.start(t)
+		after(time.Minute)
+		require.ElementsMatch(t, []string{"create a", "create b"}, teleport.Writes())
+		require.Contains(t, r.status().Message, "2 workloads, 1 registered, 1 whose agent hasn't registered yet")
+		p, err := newRig(t, r.source, r.teleport, func(o *Options) { o.Registries = r.opts.Registries }).Plan(t.Context())
+		require.NoError(t, err)
+		require.Equal(t, 1, p.Unchanged)
+		require.Equal(t, 1, p.Pending)
+		require.Equal(t, 2, p.ExitCode(), "time alone will do the rest")
+
+		teleport.pending.Store(nil)
+		r.RenewNow("an agent has registered")
+		after(time.Second)
+		require.Contains(t, r.status().Message, "2 workloads, 2 registered")
+		require.NotContains(t, r.status().Message, "hasn't registered")
+		stop()
+	})
+}

@@ -55,7 +55,10 @@ type discoveryService struct {
 	approve func(hash string) error
 	// settle waits for what a write has begun; nil: writes are done when they
 	// return.
-	settle  func(ctx context.Context) error
+	settle func(ctx context.Context) error
+	// begun has f called when something that a write has begun is done; nil: as
+	// above.
+	begun   func(f func())
 	closers []func()
 }
 
@@ -147,8 +150,13 @@ func (a *agent) assemble(s *discoveryService, access *cluster.Access, env enviro
 	if err := a.keepState(s, &made); err != nil {
 		return trace.Wrap(err)
 	}
-	s.Reconciler, err = discovery.New(made)
-	return trace.Wrap(err)
+	if s.Reconciler, err = discovery.New(made); err != nil {
+		return trace.Wrap(err)
+	}
+	if s.begun != nil {
+		s.begun(func() { s.RenewNow("an agent has registered, or has failed to") })
+	}
+	return nil
 }
 
 // reconcilerOptions are those that a service always has.
@@ -240,7 +248,7 @@ func (a *agent) registries(s *discoveryService, access *cluster.Access, env envi
 			return nil, trace.Wrap(err)
 		}
 		s.closers = append(s.closers, registry.Close)
-		s.settle = registry.Settle
+		s.settle, s.begun = registry.Settle, registry.Tell
 		all[resource.KindApp] = registry
 		return all, nil
 	}

@@ -81,7 +81,7 @@ func (w *page) actions(actions []plan.Action) {
 	var shown []*plan.Action
 	for i := range actions {
 		a := &actions[i]
-		if a.Op == plan.OpNothing {
+		if a.Op == plan.OpNothing && !a.Waiting {
 			continue
 		}
 		shown = append(shown, a)

@@ -45,6 +45,9 @@ type Input struct {
 	// Readable is since when the source could be read without a gap; zero: for
 	// long.
 	Readable time.Time
+	// Pending are those of Actual that are ours and not registered yet: whoever
+	// is to register them is on the way.
+	Pending map[resource.Key]bool
 	// Absences is the memory that the plan before had returned.
 	Absences map[resource.Key]Absence
 	// Policy says what may be done; empty: everything.

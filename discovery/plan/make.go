@@ -133,6 +133,9 @@ func (m *maker) index() {
 		if in.ours(r) {
 			m.mine[i] = true
 			m.plan.Owned++
+			if in.Pending[r.Key()] {
+				m.plan.Pending++
+			}
 		} else {
 			m.plan.Foreign++
 		}

@@ -85,6 +85,8 @@ type Plan struct {
 	Unchanged int `json:"unchanged"`
 	// Owned counts the resources that are ours and this source's.
 	Owned int `json:"owned"`
+	// Pending counts those of them that aren't registered yet.
+	Pending int `json:"pending,omitempty"`
 	// Foreign counts the others that we can see. They're left alone.
 	Foreign int `json:"foreign"`
 	// Wanted counts the workloads that ask for a resource.

@@ -168,6 +168,15 @@ func (m *maker) unchanged(workload string, actual *resource.Resource) {
 	if m.in.stale(actual) {
 		return // refresh does it
 	}
+	if m.in.Pending[actual.Key()] {
+		if m.in.All {
+			m.add(Action{
+				Op: OpNothing, Key: actual.Key(), Workload: workload, Before: actual, After: actual, Waiting: true,
+				Reason: "its agent was started, and hasn't registered it yet",
+			})
+		}
+		return
+	}
 	m.plan.Unchanged++
 	if m.in.All {
 		m.add(Action{Op: OpNothing, Key: actual.Key(), Workload: workload, Before: actual, After: actual, Reason: "it's as it should be"})
