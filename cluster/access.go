@@ -118,8 +118,8 @@ type intent struct {
 	kind string
 	// labels are those that the roles must match; nil: they aren't asked for.
 	labels map[string]string
-	// lookup says that what is hidden by labels counts as not there: lists
-	// leave it out too.
+	// lookup says that something is read by its name: a denial tells that it's
+	// there.
 	lookup bool
 }
 

@@ -58,6 +58,11 @@ func (f *fakeTeleport) GetApp(context.Context, *types.ResourceRequest) (*types.A
 	return &types.AppV3{}, f.issuing.enter("GetApp")
 }
 
+// DeleteApp is the AuthService's.
+func (f *fakeTeleport) DeleteApp(context.Context, *types.ResourceRequest) (*emptypb.Empty, error) {
+	return &emptypb.Empty{}, f.issuing.enter("DeleteApp")
+}
+
 // DeleteToken is the AuthService's.
 func (f *fakeTeleport) DeleteToken(context.Context, *types.ResourceRequest) (*emptypb.Empty, error) {
 	return &emptypb.Empty{}, f.issuing.enter("DeleteToken")

@@ -70,8 +70,9 @@ type Reader interface {
 	// List returns every resource of the kind that we can see, or an error:
 	// never a part.
 	List(ctx context.Context) ([]resource.Resource, error)
-	// Get reads one, past any cache of ours; failure.NotFound if there's none
-	// (or none that we may see).
+	// Get reads one, past any cache of ours; failure.NotFound if there's none;
+	// failure.Refused if there's one that we may not see. Where the cluster
+	// doesn't tell the two apart, it's failure.NotFound.
 	Get(ctx context.Context, name string) (resource.Resource, error)
 }
 

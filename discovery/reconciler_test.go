@@ -626,3 +626,28 @@ func TestWhatWasBegunIsntRegistered(t *testing.T) {
 		stop()
 	})
 }
+
+// A role whose labels were narrowed doesn't see what is ours any more. What was to
+// be deleted is told as refused; it isn't gone.
+func TestWhatIsHiddenIsntGone(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		source, teleport := NewFakeSource(container("a"), container("b")), NewFakeTeleport()
+		r := newRig(t, source, teleport, func(o *Options) { o.Guard = quickGuard() })
+		r.begin(t.Context(), forEver)
+		_, _, err := r.reconcile(t.Context(), forEver, look{full: true})
+		require.NoError(t, err)
+		source.Stop("b")
+		require.NoError(t, r.read(t.Context()))
+		p, err := r.plan(t.Context(), true)
+		require.NoError(t, err)
+		teleport.mu.Lock()
+		teleport.sees = "another"
+		teleport.mu.Unlock()
+		result := r.applying(forEver).apply(t.Context(), p)
+		require.Zero(t, result.Deleted)
+		require.Len(t, result.Failures, 1)
+		require.Equal(t, failure.Refused, failure.KindOf(result.Failures[0].Err))
+		require.ErrorContains(t, result.Failures[0].Err, "is registered, but the role may not see it")
+		require.Equal(t, []string{"a", "b"}, teleport.Names())
+	})
+}

@@ -101,7 +101,7 @@ func (a *applying) create(ctx context.Context, registry Registry, action *plan.A
 		// than that: a few more attempts tell.
 		return outcome{
 			word: wordConflict, tried: true,
-			err: failure.Wrap(failure.Conflict, err, "%s exists already, and we may not see it: it belongs to somebody else", action.Key),
+			err: failure.Wrap(failure.Conflict, err, "%s exists already, and we may not see it: it belongs to somebody else, or the role's labels don't match this service's own (%s: %s)", action.Key, resource.LabelOwner, a.opts.Owner),
 		}
 	case resource.Equal(there, *action.After):
 		// Its end may be another one; the next look compares that.
