@@ -229,6 +229,24 @@ func TestRoleYAML(t *testing.T) {
 	}
 }
 
+// TestBotNamed has a name refused that the owner can't be made of: the role would
+// be for somebody else.
+func TestBotNamed(t *testing.T) {
+	for text, want := range map[string]string{"": "", "web": "web", "bot-web": "web", "Web_1.a-b": "Web_1.a-b"} {
+		name, err := botNamed(text)
+		require.NoError(t, err, text)
+		require.Equal(t, want, name)
+	}
+	for text, told := range map[string]string{
+		"my bot": `give "my-bot"`, "a/b": "may only have", "wéb": "may only have", "web\nx: y": "may only have", "bot-": "is no bot's name",
+		strings.Repeat("x", 101): "at most 100",
+	} {
+		_, err := botNamed(text)
+		require.ErrorContains(t, err, told)
+		require.Equal(t, exitConfiguration, exitCode(err), text)
+	}
+}
+
 func TestKeyOf(t *testing.T) {
 	key, err := keyOf("APP/grafana")
 	require.NoError(t, err)
