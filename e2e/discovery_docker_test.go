@@ -160,6 +160,10 @@ func TestGuideScenarioAgent(t *testing.T) {
 	agent := a.run(t)
 
 	b.awaitServed(t, agent, b.names(0, 1, 2)...)
+	// The next full comparison is minutes away: the agents' registering is heard of.
+	a.state(t, agent, "sure of all three", func(s state) bool {
+		return strings.Contains(s.Message, "3 registered") && !strings.Contains(s.Message, "hasn't registered")
+	})
 	require.Empty(t, r.registered(t), "no dynamic application is made in this mode")
 	require.Equal(t, 3, b.agents(t, a))
 	r.reach(t, b.names(0, 1, 2)...)
