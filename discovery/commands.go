@@ -29,6 +29,10 @@ func (r *Reconciler) Plan(ctx context.Context) (plan.Plan, error) {
 	return plan.Make(in), nil
 }
 
+// Confirmed says whether what is registered, as Plan read it last, shows all that
+// was written before. It's for whoever calls Plan.
+func (r *Reconciler) Confirmed() bool { return r.seen.listed }
+
 // preview reads both sides.
 func (r *Reconciler) preview(ctx context.Context) (plan.Input, error) {
 	if err := r.history.load(time.Now(), false); err != nil {

@@ -162,7 +162,8 @@ func (s *discoveryService) settled(ctx context.Context, result discovery.Result)
 	for {
 		left, err := s.Plan(ctx)
 		wrote := result.Created+result.Updated+result.Deleted > 0
-		if err != nil || !wrote || !left.Changes() || len(result.Failures) > 0 || time.Now().After(deadline) {
+		shown := s.Confirmed() && !left.Changes()
+		if err != nil || !wrote || shown || len(result.Failures) > 0 || time.Now().After(deadline) {
 			return left, trace.Wrap(err)
 		}
 		select {
