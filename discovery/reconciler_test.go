@@ -434,10 +434,15 @@ func TestNewSaysWhatIsMissing(t *testing.T) {
 // booting is a source whose Engine can be restarted under it.
 type booting struct {
 	*FakeSource
-	since time.Time
+	since atomic.Pointer[time.Time]
 }
 
-func (b *booting) Since() time.Time { return b.since }
+func (b *booting) Since() time.Time {
+	if since := b.since.Load(); since != nil {
+		return *since
+	}
+	return time.Time{}
+}
 
 // A host is started: its containers come up one after the other, and the agent
 // before most of them. Nothing is deregistered meanwhile, and what doesn't come
@@ -447,7 +452,7 @@ func TestABootDeletesNothing(t *testing.T) {
 	for name, restart := range map[string]func(b *booting){
 		"the agent begins":     func(*booting) {},
 		"docker is restarted":  func(b *booting) { b.Fail(errors.New("no such socket")); after(5 * time.Second); b.Fail(nil) },
-		"between two readings": func(b *booting) { b.since = time.Now() },
+		"between two readings": func(b *booting) { now := time.Now(); b.since.Store(&now) },
 	} {
 		t.Run(name, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
