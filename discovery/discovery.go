@@ -85,12 +85,6 @@ type Writer interface {
 	Delete(ctx context.Context, r resource.Resource) error
 }
 
-// Registry is where resources of one kind are registered.
-type Registry interface {
-	Reader
-	Writer
-}
-
 // Slow may be had by a Registry whose writes take longer than a call to the
 // cluster.
 type Slow interface {
@@ -103,4 +97,10 @@ type Delayed interface {
 	// Pending returns the names of ours that are listed, or were written since,
 	// and aren't registered yet. It's safe for concurrent use.
 	Pending() []string
+}
+
+// Registry is where resources of one kind are registered.
+type Registry interface {
+	Reader
+	Writer
 }
