@@ -27,6 +27,7 @@ type registered struct {
 func (r *Reconciler) list(ctx context.Context) error {
 	ctx, cancel := context.WithTimeout(ctx, listTimeout)
 	defer cancel()
+	began := time.Now()
 	all := make([]resource.Resource, 0, len(r.seen.all))
 	for _, kind := range resource.Kinds() {
 		registry, ok := r.opts.Registries[kind]
@@ -43,6 +44,7 @@ func (r *Reconciler) list(ctx context.Context) error {
 		all = append(all, some...)
 	}
 	r.seen = registered{listed: true, all: all}
+	r.schedule.listed = began
 	return nil
 }
 

@@ -1,0 +1,157 @@
+package discovery
+
+import (
+	"context"
+	"sync"
+	"time"
+
+	"rollcall/diagnostics"
+	"rollcall/discovery/resource"
+	"rollcall/failure"
+)
+
+const (
+	// gathering is how long changes in Teleport are gathered before one of them
+	// is looked at: however many there are, that costs no more.
+	gathering = 500 * time.Millisecond
+	// mostHeard bounds what is gathered. Beyond it nothing is remembered but
+	// that something changed.
+	mostHeard = 4096
+	// refusedRetry is when a watch that the role doesn't allow is tried again:
+	// the role may be another by then.
+	refusedRetry = 10 * time.Minute
+	// tellAfter is how many failures in a row are told: a proxy that restarts
+	// cuts every watch, and is no news.
+	tellAfter = 5
+	// calmAfter is how long nobody must have changed what is ours for the next
+	// change to be followed at once.
+	calmAfter = 10 * time.Minute
+)
+
+// heard is what Teleport told of changes since they were last taken. It's safe
+// for concurrent use.
+type heard struct {
+	// mu protects the following.
+	mu sync.Mutex
+	// now is what is there by the last change, nil if it's gone.
+	now map[resource.Key]*resource.Resource
+	// missed is when something may have been missed for the last time.
+	missed time.Time
+}
+
+// change notes one change.
+func (h *heard) change(key resource.Key, now *resource.Resource) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	if _, again := h.now[key]; !again && len(h.now) >= mostHeard {
+		h.now, h.missed = nil, time.Now()
+		return
+	}
+	if h.now == nil {
+		h.now = map[resource.Key]*resource.Resource{}
+	}
+	h.now[key] = now
+}
+
+// gap notes that what happened until now may have been missed.
+func (h *heard) gap(until time.Time) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	h.missed = until
+}
+
+// take returns what was noted, and forgets the changes.
+func (h *heard) take() (now map[resource.Key]*resource.Resource, missed time.Time) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	now, h.now = h.now, nil
+	return now, h.missed
+}
+
+// hear has changes in Teleport wake the loop until ctx ends.
+func (r *Reconciler) hear(ctx context.Context) {
+	var watching sync.WaitGroup
+	for kind, registry := range r.opts.Registries {
+		if watched, ok := registry.(Watched); ok {
+			watching.Go(func() { r.hearKind(ctx, kind, watched) })
+		}
+	}
+	watching.Wait()
+}
+
+// hearKind watches one kind, again and again.
+func (r *Reconciler) hearKind(ctx context.Context, kind resource.Kind, registry Watched) {
+	told := false
+	for failures := 1; ctx.Err() == nil; failures++ {
+		began := time.Now()
+		err := registry.Watch(ctx, func() {
+			told = false
+			r.heard.gap(time.Now())
+			r.wakers.change.put("")
+		}, func(key resource.Key, now *resource.Resource) {
+			r.heard.change(key, now)
+			r.wakers.change.put("")
+		})
+		if ctx.Err() != nil {
+			return
+		}
+		if time.Since(began) > maxRetry {
+			failures = 1
+		}
+		wait := retryDelay(failures, r.opts.Random())
+		refused := failure.KindOf(err) == failure.Refused
+		if refused {
+			wait = refusedRetry
+		}
+		if err != nil && !told && (refused || failures >= tellAfter) {
+			told = true
+			r.log.WarnContext(ctx, "Changes in Teleport can't be watched; until they can, what others change is seen at the next full comparison.",
+				"kind", string(kind), diagnostics.KeyErr, err)
+		}
+		pause(ctx, wait)
+	}
+}
+
+// sift asks for a full comparison if what was heard concerns us.
+func (r *Reconciler) sift(now time.Time) {
+	r.schedule.sift = time.Time{}
+	changes, missed := r.heard.take()
+	if r.schedule.failures > 0 {
+		return // the retry lists everything
+	}
+	if !r.seen.listed || missed.After(r.schedule.listed) || r.concern(changes) {
+		r.schedule.changed(now)
+	}
+}
+
+// concern says whether changes tell anything that we don't know of what is ours,
+// or of a name that is asked for. Our own writes tell what we know.
+func (r *Reconciler) concern(changes map[resource.Key]*resource.Resource) bool {
+	if len(changes) == 0 {
+		return false
+	}
+	known := map[resource.Key]bool{}
+	for i := range r.seen.all {
+		before := &r.seen.all[i]
+		now, changed := changes[before.Key()]
+		if !changed {
+			continue
+		}
+		known[before.Key()] = true
+		if before.Owner() == r.opts.Owner && !same(now, before) {
+			return true
+		}
+	}
+	for key, now := range changes {
+		if now != nil && now.Owner() == r.opts.Owner && !known[key] {
+			return true
+		}
+	}
+	// A name that another had, whom we may not even see, is free.
+	for i := range r.desired {
+		if now, changed := changes[r.desired[i].Resource.Key()]; changed && now == nil {
+			return true
+		}
+	}
+	return false
+}
