@@ -23,9 +23,10 @@ const (
 	// tellAfter is how many failures in a row are told: a proxy that restarts
 	// cuts every watch, and is no news.
 	tellAfter = 5
-	// calmAfter is how long nobody must have changed what is ours for the next
-	// change to be followed at once.
-	calmAfter = 10 * time.Minute
+	// soonLooks is how many changes in a row are followed at once, and pace the
+	// time between two beyond that: who fights with us makes no storm of lists.
+	soonLooks = 10
+	pace      = 20 * time.Second
 )
 
 // heard is what Teleport told of changes since they were last taken. It's safe

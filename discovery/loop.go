@@ -4,6 +4,8 @@ import (
 	"context"
 	"time"
 
+	"golang.org/x/time/rate"
+
 	"rollcall/diagnostics"
 )
 
@@ -73,10 +75,8 @@ type schedule struct {
 	sift time.Time
 	// echo is when a full comparison is due because of one; zero: none is.
 	echo time.Time
-	// echoes counts those, until nobody has changed anything for a while; echoed
-	// is when the last was due.
-	echoes int
-	echoed time.Time
+	// paced says how soon that may be.
+	paced *rate.Limiter
 }
 
 // next returns when the loop looks next.
@@ -90,7 +90,10 @@ func (s *schedule) next() time.Time {
 
 // begin starts over: nothing is known of what is registered.
 func (s *schedule) begin(now time.Time) {
-	*s = schedule{random: s.random, interval: s.interval, full: now.Add(firstRead).Round(0)}
+	*s = schedule{
+		random: s.random, interval: s.interval, full: now.Add(firstRead).Round(0),
+		paced: rate.NewLimiter(rate.Every(pace), soonLooks),
+	}
 }
 
 // hear has what was heard gone through soon.
@@ -100,21 +103,11 @@ func (s *schedule) hear(now time.Time) {
 	}
 }
 
-// changed asks for a full comparison: at once, and less and less soon while
-// changes don't cease.
+// changed asks for a full comparison: at once, if there weren't many of late.
 func (s *schedule) changed(now time.Time) {
-	if !s.echo.IsZero() {
-		return
+	if s.echo.IsZero() {
+		s.echo = now.Add(s.paced.ReserveN(now, 1).DelayFrom(now)).Round(0)
 	}
-	if now.Sub(s.echoed) > calmAfter {
-		s.echoes = 0
-	}
-	s.echo = now.Round(0)
-	if s.echoes > 0 {
-		s.echo = s.echo.Add(retryDelay(s.echoes, s.random()))
-	}
-	s.echoes++
-	s.echoed = s.echo
 }
 
 // worked sets the times after a good cycle.
