@@ -34,8 +34,9 @@ const (
 type heard struct {
 	// mu protects the following.
 	mu sync.Mutex
-	// now is what is there by the last change, nil if it's gone.
-	now map[resource.Key]*resource.Resource
+	// states are what the changes left, in order; nil: it's gone.
+	states map[resource.Key][]*resource.Resource
+	number int
 	// missed is when something may have been missed for the last time.
 	missed time.Time
 }
@@ -44,14 +45,15 @@ type heard struct {
 func (h *heard) change(key resource.Key, now *resource.Resource) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
-	if _, again := h.now[key]; !again && len(h.now) >= mostHeard {
-		h.now, h.missed = nil, time.Now()
+	if h.number >= mostHeard {
+		h.states, h.number, h.missed = nil, 0, time.Now()
 		return
 	}
-	if h.now == nil {
-		h.now = map[resource.Key]*resource.Resource{}
+	if h.states == nil {
+		h.states = map[resource.Key][]*resource.Resource{}
 	}
-	h.now[key] = now
+	h.states[key] = append(h.states[key], now)
+	h.number++
 }
 
 // gap notes that what happened until now may have been missed.
@@ -62,11 +64,11 @@ func (h *heard) gap(until time.Time) {
 }
 
 // take returns what was noted, and forgets the changes.
-func (h *heard) take() (now map[resource.Key]*resource.Resource, missed time.Time) {
+func (h *heard) take() (states map[resource.Key][]*resource.Resource, missed time.Time) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
-	now, h.now = h.now, nil
-	return now, h.missed
+	states, h.states, h.number = h.states, nil, 0
+	return states, h.missed
 }
 
 // hear has changes in Teleport wake the loop until ctx ends.
@@ -116,7 +118,12 @@ func (r *Reconciler) hearKind(ctx context.Context, kind resource.Kind, registry 
 // sift asks for a full comparison if what was heard concerns us.
 func (r *Reconciler) sift(now time.Time) {
 	r.schedule.sift = time.Time{}
-	changes, missed := r.heard.take()
+	states, missed := r.heard.take()
+	changes := make(map[resource.Key]*resource.Resource, len(states))
+	for key, all := range states {
+		r.seen.hear(key, all)
+		changes[key] = all[len(all)-1]
+	}
 	if r.schedule.failures > 0 {
 		return // the retry lists everything
 	}

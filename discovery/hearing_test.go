@@ -130,6 +130,28 @@ func at(r resource.Resource, uri string) resource.Resource {
 	return r
 }
 
+// What is deleted right after we made it isn't taken for an answer that is older
+// than our write.
+func TestADeletionAfterOurWriteIsMendedAtOnce(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		teleport := newLoudTeleport()
+		r := newLoudRig(t, NewFakeSource(), teleport, nil)
+		stop := r.start(t)
+		after(5 * time.Second)
+		r.source.Set(container("a"))
+		after(time.Second)
+		teleport.Drop("a")
+		after(time.Second)
+		require.Equal(t, []string{"a"}, teleport.Names())
+		r.source.Set(moved(container("a"), "http://10.0.0.2:80"))
+		after(100 * time.Millisecond) // before anything that was told is looked at
+		teleport.Put(ours("a"))
+		after(2 * time.Second)
+		require.Equal(t, "http://10.0.0.2:80", teleport.All()["a"].Spec.(resource.AppSpec).URI, "even if it's put back as it was")
+		stop()
+	})
+}
+
 // A resource whose mark is taken away isn't ours any more: that's told, and it's
 // left alone.
 func TestALostMarkIsToldAtOnce(t *testing.T) {
@@ -177,9 +199,11 @@ func TestOwnWritesAreNoHints(t *testing.T) {
 			r.source.Set(moved(container(fmt.Sprint("c", i)), "http://10.0.0.2:80"))
 			after(100 * time.Millisecond)
 		}
-		r.source.Stop("c1", "c2", "c3")
 		after(50 * time.Minute) // the leases are refreshed meanwhile
 		require.Equal(t, before, teleport.lists)
+		r.source.Stop("c1", "c2", "c3")
+		after(5 * time.Minute)
+		require.Equal(t, before+1, teleport.lists, "a deletion is decided on a fresh list")
 		require.Greater(t, len(teleport.Writes()), 150)
 		stop()
 	})
