@@ -8,8 +8,6 @@ import (
 
 	"github.com/gravitational/teleport/api/types"
 	"github.com/stretchr/testify/require"
-
-	"rollcall/e2e/harness"
 )
 
 // once runs the agent with --oneshot, and returns what it says of the service.
@@ -45,12 +43,7 @@ func TestDiscoveryOneshot(t *testing.T) {
 		code, said := a.once(t)
 		require.Zero(t, code, said)
 		require.Regexp(t, "^ok ", said)
-		harness.Eventually(t, patience, "the cluster's cache", func() error {
-			if got := r.registered(t); fmt.Sprint(got) != fmt.Sprint(step.names) {
-				return fmt.Errorf("registered are %v", got)
-			}
-			return nil
-		})
+		r.awaitCache(t, step.names...)
 	}
 	var what []string
 	for _, w := range r.writes(t) {
@@ -101,12 +94,7 @@ func TestDiscoveryOneshotThatFails(t *testing.T) {
 		require.Equal(t, 2, code, said)
 		require.Regexp(t, "^failed ", said)
 		require.Contains(t, said, taken)
-		harness.Eventually(t, patience, "the other one", func() error {
-			if got := r.registered(t); len(got) != 1 {
-				return fmt.Errorf("registered are %v", got)
-			}
-			return nil
-		})
+		r.awaitCache(t, one)
 		unchanged()
 	})
 }

@@ -196,14 +196,25 @@ func (r *registrar) registered(t *testing.T) []string {
 // await waits until exactly these applications are registered.
 func (r *registrar) await(t *testing.T, agent *harness.Process, names ...string) {
 	t.Helper()
-	want := slices.Clone(names)
-	slices.Sort(want)
-	agent.WaitFor(t, patience, fmt.Sprintf("the registered applications %v", want), func() error {
+	agent.WaitFor(t, patience, fmt.Sprintf("the registered applications %v", names), r.only(t, names))
+}
+
+// awaitCache is await after a command that has registered just these: the
+// cluster's cache may not show them yet.
+func (r *registrar) awaitCache(t *testing.T, names ...string) {
+	t.Helper()
+	harness.Eventually(t, patience, fmt.Sprintf("the registered applications %v in the cluster's cache", names), r.only(t, names))
+}
+
+// only says what else is registered than these applications, or in place of them.
+func (r *registrar) only(t *testing.T, names []string) func() error {
+	want := slices.Sorted(slices.Values(names))
+	return func() error {
 		if got := r.registered(t); !slices.Equal(got, want) {
 			return fmt.Errorf("they're %v", got)
 		}
 		return nil
-	})
+	}
 }
 
 // written is a write of an application in the cluster's audit log.
