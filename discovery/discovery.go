@@ -104,3 +104,14 @@ type Registry interface {
 	Reader
 	Writer
 }
+
+// Watched is a Registry that tells when somebody changes what is registered.
+type Watched interface {
+	// Watch calls changed for every change of the kind, whoever makes it, with
+	// what is there now, nil if it's gone; what we may not see may be told too.
+	// subscribed is called once nothing is missed any more. Changes are hints: a
+	// reader lists again. Watch returns nil when ctx ends, or when it's to be
+	// called again; failure.Refused says that we may not watch. Neither function
+	// blocks.
+	Watch(ctx context.Context, subscribed func(), changed func(key resource.Key, now *resource.Resource)) error
+}

@@ -3,6 +3,7 @@ package discovery
 import (
 	"context"
 	"log/slog"
+	"sync"
 	"sync/atomic"
 	"time"
 
@@ -76,6 +77,7 @@ type Reconciler struct {
 	limiter *rate.Limiter
 	pulse   pulse.Pulse
 	wakers  wakers
+	heard   heard
 
 	// What follows belongs to the goroutine in Run, Once or a command.
 
@@ -226,14 +228,12 @@ func (r *Reconciler) waiting(err error) {
 func (r *Reconciler) work(ctx context.Context, until func() time.Time) error {
 	r.begin(ctx, until)
 	ctx, cancel := context.WithCancel(ctx)
-	watching := make(chan struct{})
-	go func() {
-		defer close(watching)
-		r.watch(ctx)
-	}()
+	var watching sync.WaitGroup
+	watching.Go(func() { r.watch(ctx) })
+	watching.Go(func() { r.hear(ctx) })
 	defer func() {
 		cancel()
-		<-watching
+		watching.Wait()
 	}()
 	r.loop(ctx, until)
 	return nil

@@ -68,8 +68,8 @@ type Options struct {
 	Policy plan.Policy `yaml:"policy,omitempty"`
 	// Guard is what stands between a plan and a wrong deletion.
 	Guard Guard `yaml:"guard,omitempty"`
-	// Interval is the time between two full comparisons. What the source says
-	// of changes is followed at once.
+	// Interval is the time between two full comparisons. What the source and
+	// Teleport tell of changes is followed at once.
 	Interval time.Duration `yaml:"interval,omitempty"`
 	// Owner is the value of the label rollcall/owner, for agents that share
 	// it: they take turns, by a semaphore in the cluster. Without it each

@@ -32,6 +32,7 @@ type store interface {
 	list(ctx context.Context) ([]resource.Resource, error)
 	find(ctx context.Context, name string) ([]found, error)
 	create(ctx context.Context, r resource.Resource) error
+	watch(ctx context.Context, subscribed func(), changed func(name string, now *resource.Resource)) error
 }
 
 // found is one resource as it is in the cluster just now.
@@ -110,6 +111,14 @@ func (g *Registry) Create(ctx context.Context, r resource.Resource) error {
 	default:
 		return failure.Wrap(failure.Conflict, err, "creating %s: the name is taken: %s", r.Key(), whose(there))
 	}
+}
+
+// Watch tells of every change of the kind, whoever makes it; see
+// discovery.Watched. It needs no right that List doesn't.
+func (g *Registry) Watch(ctx context.Context, subscribed func(), changed func(resource.Key, *resource.Resource)) error {
+	return trace.Wrap(g.store.watch(ctx, subscribed, func(name string, now *resource.Resource) {
+		changed(resource.Key{Kind: g.kind, Name: name}, now)
+	}))
 }
 
 // Update makes the registered resource be r.
