@@ -159,6 +159,9 @@ func (u *upstream) last() *generation {
 // get returns the certificate in use. While the first one is being asked for it
 // waits a little.
 func (u *upstream) get(ctx context.Context) (*generation, error) {
+	if now, _, _, _ := u.peek(); now != nil { //nolint:dogsled // Only the certificate matters.
+		return now, nil // as nearly always, and without a timer
+	}
 	timer := time.NewTimer(startPatience)
 	defer timer.Stop()
 	for {
