@@ -72,10 +72,12 @@ func (p *Proxy) Bind(ctx context.Context) error {
 // Close stops listening, where Run was never called.
 func (p *Proxy) Close() { p.listening.unbind() }
 
-// RenewNow asks for new certificates for all applications in use, and reads the
-// bearer token anew. It doesn't block.
+// RenewNow asks for new certificates for all applications in use, reads the
+// bearer token anew, and forgets which applications there weren't. It doesn't
+// block.
 func (p *Proxy) RenewNow(reason string) {
 	p.listening.reload()
+	p.routes.unknown.clear()
 	p.routes.each(func(k *keeper) { k.renewNow(reason) })
 	// Whoever waits for the end of a reload hears of it.
 	p.report()

@@ -144,13 +144,13 @@ func New(opts Options, deps Dependencies) (*Tunnel, error) {
 	t := &Tunnel{
 		opts: opts, log: log, counts: counts,
 		listening: &listening{opts: opts.ListenOptions, log: log, passed: deps.Listener, token: token{read: deps.Secret}},
-		upstream:  newUpstream(counts, opts.MaxConnections),
+		upstream:  newUpstream(counts, opts.MaxConnections, startPatience),
 		buffers:   newBuffers(),
 		tcpFirst:  deps.TCP,
 	}
 	t.keeper = &keeper{
 		source: deps.Source, upstream: t.upstream, interval: deps.Interval, polls: deps.Polls,
-		reporter: deps.Reporter, log: log, random: deps.Random, mail: renewal.NewMailbox(),
+		reporter: deps.Reporter, log: log.With("app", opts.AppName), random: deps.Random, mail: renewal.NewMailbox(),
 		detail: func() string { return "listens on " + t.listening.address() },
 	}
 	if opts.BearerToken != "" {

@@ -14,6 +14,7 @@ import (
 	"rollcall/diagnostics"
 	"rollcall/discovery/settings"
 	"rollcall/failure"
+	"rollcall/internal/footprint"
 	"rollcall/service"
 	"rollcall/systemd"
 	"rollcall/tunnel"
@@ -92,6 +93,7 @@ func (a *agent) addListener(built listener) error {
 
 func (a *agent) tunnelDependencies(common *service.CommonOptions, opts tunnel.ListenOptions, kind string, env environment) tunnel.Dependencies {
 	if a.tunnelMetrics == nil {
+		footprint.TuneForTraffic(env.Getenv)
 		a.tunnelMetrics = tunnel.NewMetrics()
 		a.collectors = append(a.collectors, a.tunnelMetrics)
 	}
