@@ -32,6 +32,15 @@ func TestConnect(t *testing.T) {
 	}
 }
 
+// TestPingsAreRareEnough: an Auth Service's least time between pings is the api's
+// own default (lib/auth/apiserver.go of Teleport), and a ping may be late by
+// some seconds, which brings it nearer to the next.
+func TestPingsAreRareEnough(t *testing.T) {
+	config := newTestCluster(Options{AuthServer: "a.example.com:3025"}).clientConfig("a.example.com:3025")
+	require.GreaterOrEqual(t, config.KeepAlivePeriod, defaults.ServerKeepAliveTTL()+5*time.Second)
+	require.Positive(t, config.KeepAliveCount)
+}
+
 // Once there's an identity, neither pins nor ca_path are needed.
 func TestConnectDirectlyWithoutPins(t *testing.T) {
 	server := fakeV17Auth().start(t)

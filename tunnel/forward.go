@@ -94,7 +94,7 @@ func (p *Proxy) Run(ctx context.Context) error {
 	if err := p.listening.token.load(); err != nil {
 		return err
 	}
-	peers, err := newPeers(p.opts.PeerUsers, p.opts.AccessLog)
+	peers, err := newPeers(p.opts.PeerUsers, p.opts.AccessLog, p.opts.Names)
 	if err != nil {
 		return err
 	}
@@ -109,7 +109,7 @@ func (p *Proxy) Run(ctx context.Context) error {
 	defer stop()
 	p.report()
 	front := &front{
-		log: p.log, counts: p.counts, peers: peers, limit: p.opts.MaxConnections,
+		log: p.log, counts: p.counts, peers: peers, limit: p.opts.MaxConnections, names: p.opts.Names,
 		handler: observed(http.HandlerFunc(p.serve), p.counts, p.log, p.opts.AccessLog),
 	}
 	return front.serve(ctx, bound)
