@@ -32,15 +32,6 @@ func TestConnect(t *testing.T) {
 	}
 }
 
-// TestPingsAreRareEnough: an Auth Service's least time between pings is the api's
-// own default (lib/auth/apiserver.go of Teleport), and a ping may be late by
-// some seconds, which brings it nearer to the next.
-func TestPingsAreRareEnough(t *testing.T) {
-	config := newTestCluster(Options{AuthServer: "a.example.com:3025"}).clientConfig("a.example.com:3025")
-	require.GreaterOrEqual(t, config.KeepAlivePeriod, defaults.ServerKeepAliveTTL()+5*time.Second)
-	require.Positive(t, config.KeepAliveCount)
-}
-
 // Once there's an identity, neither pins nor ca_path are needed.
 func TestConnectDirectlyWithoutPins(t *testing.T) {
 	server := fakeV17Auth().start(t)
@@ -154,10 +145,13 @@ func TestSilentServer(t *testing.T) {
 	}
 }
 
-// An Auth Service cuts connections that ping more often than its own period.
+// An Auth Service cuts connections that ping more often than its own period,
+// which is the api's default (lib/auth/apiserver.go of Teleport). A ping that is
+// late by some seconds comes nearer to the next, and isn't to count as one too
+// many.
 func TestPingsAreTolerated(t *testing.T) {
 	config := New(Options{}, slog.New(slog.DiscardHandler)).clientConfig("localhost:1")
 	config.Credentials = []client.Credentials{client.LoadTLS(&tls.Config{})}
 	require.NoError(t, config.CheckAndSetDefaults())
-	require.Greater(t, config.KeepAlivePeriod, defaults.ServerKeepAliveTTL())
+	require.GreaterOrEqual(t, config.KeepAlivePeriod, defaults.ServerKeepAliveTTL()+5*time.Second)
 }
