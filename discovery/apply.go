@@ -42,8 +42,8 @@ type applying struct {
 	fatal  atomic.Pointer[error]
 	failed map[resource.Key]bool
 	result Result
-	// written is what is registered now, nil for what is gone.
-	written map[resource.Key]*resource.Resource
+	// written is what was done.
+	written map[resource.Key]recentWrite
 	// unsure is true after a write of which we don't know what came of it.
 	unsure bool
 	// purge says that a person asked for the deletions by name: of every
@@ -52,7 +52,7 @@ type applying struct {
 }
 
 func (r *Reconciler) applying(until func() time.Time) *applying {
-	return &applying{Reconciler: r, until: until, failed: map[resource.Key]bool{}, written: map[resource.Key]*resource.Resource{}}
+	return &applying{Reconciler: r, until: until, failed: map[resource.Key]bool{}, written: map[resource.Key]recentWrite{}}
 }
 
 // apply does what the plan says: creates, then updates, then deletes, so that a
@@ -148,7 +148,7 @@ func (a *applying) took(action *plan.Action, o outcome) {
 	switch o.word {
 	case wordOK, wordAlready:
 		a.items.worked(action.Key)
-		a.written[action.Key] = action.After
+		a.written[action.Key] = recentWrite{before: []*resource.Resource{action.Before}, after: action.After, at: time.Now()}
 		a.count(action.Op)
 	case wordSkipped, wordChanged:
 		a.failed[action.Key] = true

@@ -30,6 +30,7 @@ func (r *Reconciler) cycle(ctx context.Context, until func() time.Time, l look) 
 		r.schedule.failed(now, errors.Is(err, errSource))
 	} else {
 		r.schedule.worked(now, l.full, earliest(p.NextLook, r.items.next()))
+		r.schedule.confirm(now, r.seen.listed)
 	}
 	r.say(ctx, p, result, err, now.Sub(began))
 }
@@ -51,7 +52,8 @@ func (r *Reconciler) reconcile(ctx context.Context, until func() time.Time, l lo
 	if l.full {
 		r.items.forgive()
 	}
-	if l.full || !r.seen.listed {
+	fresh := l.full || !r.seen.listed
+	if fresh {
 		if err := r.list(ctx); err != nil {
 			return plan.Plan{}, Result{}, trace.Wrap(err)
 		}
@@ -60,7 +62,7 @@ func (r *Reconciler) reconcile(ctx context.Context, until func() time.Time, l lo
 		p := r.refreshes()
 		return p, r.applying(until).apply(ctx, p), readErr
 	}
-	p, err := r.plan(ctx)
+	p, err := r.plan(ctx, fresh)
 	if err != nil {
 		return p, Result{}, trace.Wrap(err)
 	}
@@ -109,8 +111,10 @@ func (r *Reconciler) input(now time.Time) plan.Input {
 	}
 }
 
-// plan plans, and lets what a person approved pass.
-func (r *Reconciler) plan(ctx context.Context) (plan.Plan, error) {
+// plan plans, and lets what a person approved pass. What is to be deleted is
+// decided on a fresh list alone: between full comparisons we needn't have heard
+// that a person took or deleted some of it.
+func (r *Reconciler) plan(ctx context.Context, fresh bool) (plan.Plan, error) {
 	began := time.Now()
 	if !r.begun {
 		r.begun = true
@@ -118,6 +122,13 @@ func (r *Reconciler) plan(ctx context.Context) (plan.Plan, error) {
 	}
 	in := r.input(began)
 	p := plan.Make(in)
+	if !fresh && (p.Count(plan.OpDelete) > 0 || p.Budget.Asked > 0) {
+		if err := r.list(ctx); err != nil {
+			return p, trace.Wrap(err)
+		}
+		in.Actual = r.seen.all
+		p = plan.Make(in)
+	}
 	r.settle(ctx, p, began)
 	approved, err := r.history.approve(p, r.log)
 	if err != nil {

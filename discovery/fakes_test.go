@@ -39,6 +39,50 @@ type FakeTeleport struct {
 	lost func(op, name string) error
 	// delay is how long each write takes.
 	delay time.Duration
+	// lag is how long reads don't show a write of the reconciler's, as those
+	// from the cache of Teleport's auth service don't; nil: they show it at
+	// once. What people do is seen at once, since the server checks no revision
+	// and so nothing could be done about it.
+	lag func() time.Duration
+	// unseen are the states that reads still show.
+	unseen map[string]unseen
+}
+
+// unseen is what reads show of one name until a time; nil: nothing.
+type unseen struct {
+	shows *resource.Resource
+	until time.Time
+}
+
+// view returns what a read shows of a name.
+func (f *FakeTeleport) view(name string) (resource.Resource, bool) {
+	r, there := f.things[name]
+	if old, ok := f.unseen[name]; ok && time.Now().Before(old.until) {
+		if old.shows == nil {
+			return resource.Resource{}, false
+		}
+		r, there = *old.shows, true
+	}
+	return r, there && f.visible(r)
+}
+
+// hide has reads show what was there before a write for a while longer.
+func (f *FakeTeleport) hide(name string) {
+	if f.lag == nil {
+		return
+	}
+	old, still := f.unseen[name]
+	if still && time.Now().Before(old.until) {
+		return // what is older is shown first
+	}
+	old = unseen{until: time.Now().Add(f.lag())}
+	if r, there := f.things[name]; there {
+		old.shows = &r
+	}
+	if f.unseen == nil {
+		f.unseen = map[string]unseen{}
+	}
+	f.unseen[name] = old
 }
 
 // FakeWrite is one write that was done.
@@ -47,6 +91,7 @@ type FakeWrite struct {
 	Op     string
 	Name   string
 	Before resource.Resource // as it was just before; zero: nothing
+	Shown  resource.Resource // as reads showed it just before
 }
 
 func NewFakeTeleport(things ...resource.Resource) *FakeTeleport {
@@ -62,6 +107,7 @@ func (f *FakeTeleport) Put(r resource.Resource) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	f.things[r.Name] = r
+	delete(f.unseen, r.Name)
 }
 
 // Drop is a person's deletion.
@@ -69,6 +115,7 @@ func (f *FakeTeleport) Drop(name string) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	delete(f.things, name)
+	delete(f.unseen, name)
 }
 
 // All returns what there is by name.
@@ -110,8 +157,12 @@ func (f *FakeTeleport) List(ctx context.Context) ([]resource.Resource, error) {
 	}
 	f.expire()
 	var all []resource.Resource
-	for _, name := range slices.Sorted(maps.Keys(f.things)) {
-		if r := f.things[name]; f.visible(r) {
+	names := maps.Clone(f.things)
+	for name := range f.unseen {
+		names[name] = resource.Resource{}
+	}
+	for _, name := range slices.Sorted(maps.Keys(names)) {
+		if r, there := f.view(name); there {
 			all = append(all, r)
 		}
 	}
@@ -126,8 +177,8 @@ func (f *FakeTeleport) Get(ctx context.Context, name string) (resource.Resource,
 		return resource.Resource{}, err
 	}
 	f.expire()
-	r, ok := f.things[name]
-	if !ok || !f.visible(r) {
+	r, ok := f.view(name)
+	if !ok {
 		return resource.Resource{}, failure.New(failure.NotFound, "app %q doesn't exist", name)
 	}
 	return r, nil
@@ -177,7 +228,9 @@ func (f *FakeTeleport) write(ctx context.Context, op string, r resource.Resource
 	if err := check(there, exists); err != nil {
 		return err
 	}
-	f.writes = append(f.writes, FakeWrite{At: time.Now(), Op: op, Name: r.Name, Before: there})
+	shown, _ := f.view(r.Name)
+	f.writes = append(f.writes, FakeWrite{At: time.Now(), Op: op, Name: r.Name, Before: there, Shown: shown})
+	f.hide(r.Name)
 	if op == "delete" {
 		delete(f.things, r.Name)
 	} else {

@@ -8,6 +8,10 @@ import (
 	"rollcall/failure"
 )
 
+// conflictRetries is how often a name that is taken is tried again by itself: it
+// may be our own, made just before a restart and not to be seen yet.
+const conflictRetries = 2
+
 // item is a write that failed.
 type item struct {
 	op       plan.Op
@@ -67,8 +71,10 @@ func (s *items) failed(a *plan.Action, err error, now time.Time) {
 	}
 	it.op, it.after, it.err = a.Op, a.After, err
 	it.failures++
-	switch failure.KindOf(err) {
-	case failure.Refused, failure.Conflict, failure.Configuration:
+	switch kind := failure.KindOf(err); {
+	case kind == failure.Conflict && it.failures <= conflictRetries:
+		it.retry = now.Add(retryDelay(it.failures, s.random()))
+	case kind == failure.Refused || kind == failure.Conflict || kind == failure.Configuration:
 		it.retry = time.Time{}
 	default:
 		it.retry = now.Add(retryDelay(it.failures, s.random()))

@@ -222,7 +222,7 @@ func TestAFrozenLeaderWritesNothingLate(t *testing.T) {
 		r.begin(t.Context(), func() time.Time { return until })
 		require.NoError(t, r.read(t.Context()))
 		require.NoError(t, r.list(t.Context()))
-		p, err := r.plan(t.Context())
+		p, err := r.plan(t.Context(), true)
 		require.NoError(t, err)
 
 		time.Sleep(ttl) // stopped here, with a plan in hand

@@ -65,6 +65,9 @@ type schedule struct {
 	// source that failed last.
 	failures int
 	source   bool
+	// unsure counts good cycles in a row after which what is registered wasn't
+	// known.
+	unsure int
 }
 
 // next returns when the loop looks next.
@@ -82,6 +85,17 @@ func (s *schedule) worked(now time.Time, full bool, part time.Time) {
 	if full || !s.full.After(now) {
 		s.full = now.Add(jittered(s.interval, s.random())).Round(0)
 	}
+}
+
+// confirm has the loop look again soon where what is registered isn't known: less
+// and less soon if that stays so.
+func (s *schedule) confirm(now time.Time, sure bool) {
+	if sure {
+		s.unsure = 0
+		return
+	}
+	s.unsure++
+	s.part = earliest(s.part, now.Add(retryDelay(s.unsure, s.random())).Round(0))
 }
 
 // failed sets the times after a failed one: exponential, with jitter, for ever.

@@ -95,6 +95,8 @@ func (a *applying) create(ctx context.Context, registry Registry, action *plan.A
 	there, getErr := a.get(ctx, registry, action.Key.Name)
 	switch {
 	case getErr != nil:
+		// Or we made it ourselves, just before a restart, and the answer is older
+		// than that: a few more attempts tell.
 		return outcome{
 			word: wordConflict, tried: true,
 			err: failure.Wrap(failure.Conflict, err, "%s exists already, and we may not see it: it belongs to somebody else", action.Key),
@@ -121,6 +123,7 @@ func (a *applying) reread(ctx context.Context, registry Registry, action *plan.A
 		o.tried, o.unsure = false, true
 		return o, true
 	}
+	there = a.seen.current(action.Key, there, time.Now())
 	source := a.opts.SourceName
 	if a.purge {
 		source = action.Before.Labels[resource.LabelSource]

@@ -4,27 +4,17 @@ import (
 	"errors"
 	"fmt"
 	"path/filepath"
-	"slices"
-	"strings"
 	"time"
 
 	"rollcall/failure"
+	"rollcall/service"
 )
 
 // Validate returns everything that is wrong with the options, joined; each is
 // a failure.FieldError. Names and durations are checked by package config,
 // which knows the other outputs' names and the agent's defaults.
 func (o *CommonOptions) Validate() error {
-	var all []error
-	for i, role := range o.Roles {
-		field := fmt.Sprintf("roles[%d]", i)
-		switch {
-		case strings.TrimSpace(role) == "":
-			all = append(all, failure.Field(field, "the name is empty; give a role's name, or leave out roles to request all that the bot may impersonate"))
-		case slices.Contains(o.Roles[:i], role):
-			all = append(all, failure.Field(field, "%q is there twice; name each role once", role))
-		}
-	}
+	all := service.ValidateRoles(o.Roles)
 	all = append(all, o.validateHooks()...)
 	return errors.Join(all...)
 }

@@ -31,16 +31,20 @@ func (o *CommonOptions) Common() *CommonOptions { return o }
 // Validate returns everything that is wrong with the options, joined; each is
 // a failure.FieldError. Names and durations are checked by package config,
 // which knows the other services' names and the agent's defaults.
-func (o *CommonOptions) Validate() error {
+func (o *CommonOptions) Validate() error { return errors.Join(ValidateRoles(o.Roles)...) }
+
+// ValidateRoles returns what is wrong with the option roles, which outputs and
+// services have in common; each is a failure.FieldError.
+func ValidateRoles(roles []string) []error {
 	var all []error
-	for i, role := range o.Roles {
+	for i, role := range roles {
 		field := fmt.Sprintf("roles[%d]", i)
 		switch {
 		case strings.TrimSpace(role) == "":
 			all = append(all, failure.Field(field, "the name is empty; give a role's name, or leave out roles to request all that the bot may impersonate"))
-		case slices.Contains(o.Roles[:i], role):
+		case slices.Contains(roles[:i], role):
 			all = append(all, failure.Field(field, "%q is there twice; name each role once", role))
 		}
 	}
-	return errors.Join(all...)
+	return all
 }

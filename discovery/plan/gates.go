@@ -146,7 +146,7 @@ func gateOwner(in *Input, r *resource.Resource) (bool, string) {
 }
 
 func gateKeep(r *resource.Resource) (bool, string) {
-	if kept(r) {
+	if Kept(r) {
 		return false, "it's marked with " + resource.LabelKeep
 	}
 	return true, "nobody marked it as one to keep"

@@ -130,8 +130,8 @@ func (in *Input) ours(r *resource.Resource) bool {
 	return r.Labels[resource.LabelOwner] == in.Owner && r.Labels[resource.LabelSource] == in.Source && in.Owner != ""
 }
 
-// kept says whether somebody marked a resource as one to keep.
-func kept(r *resource.Resource) bool { return strings.EqualFold(r.Labels[resource.LabelKeep], "true") }
+// Kept says whether somebody marked a resource as one to keep.
+func Kept(r *resource.Resource) bool { return strings.EqualFold(r.Labels[resource.LabelKeep], "true") }
 
 // reservedLabel says whether a label isn't a workload's to set.
 func reservedLabel(key string) bool {
@@ -154,7 +154,7 @@ func (in *Input) labelled(d *Desired, actual *resource.Resource) *resource.Resou
 		labels[resource.LabelKeep] = actual.Labels[resource.LabelKeep]
 	}
 	r.Labels = labels
-	r.Expires = in.expires(kept(&r))
+	r.Expires = in.expires(Kept(&r))
 	return &r
 }
 
@@ -205,7 +205,7 @@ func (in *Input) sameLabels(d *Desired, actual map[string]string) bool {
 // stale says whether a resource's Expires must be written anew: a third of its
 // life is over, or it should have none, or it should have one.
 func (in *Input) stale(actual *resource.Resource) bool {
-	if in.TTL <= 0 || kept(actual) {
+	if in.TTL <= 0 || Kept(actual) {
 		return !actual.Expires.IsZero()
 	}
 	return actual.Expires.IsZero() || !in.refreshAt(actual).After(in.Now)

@@ -187,7 +187,7 @@ func (m *maker) refresh() {
 			continue
 		}
 		after := r.Clone()
-		after.Expires = m.in.expires(kept(r))
+		after.Expires = m.in.expires(Kept(r))
 		m.due(&after)
 		m.add(Action{
 			Op: OpUpdate, Key: r.Key(), Workload: r.Workload(), Before: r, After: &after, Refresh: true,
