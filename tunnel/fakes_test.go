@@ -170,7 +170,10 @@ func run(t testing.TB, addr string, change func(*Options, *Dependencies, *fakeSo
 	done := make(chan error, 1)
 	go func() { done <- built.Run(ctx) }()
 	r.stop = sync.OnceValue(func() error { cancel(); return <-done })
-	t.Cleanup(func() { require.NoError(t, r.stop()) })
+	t.Cleanup(func() {
+		require.NoError(t, r.stop())
+		built.Close()
+	})
 	return r
 }
 

@@ -69,8 +69,8 @@ func (p *Proxy) Bind(ctx context.Context) error {
 	return err
 }
 
-// Close stops listening, where Run was never called.
-func (p *Proxy) Close() { p.listening.unbind() }
+// Close stops listening for good, once Run has ended or if it was never called.
+func (p *Proxy) Close() { p.listening.close() }
 
 // RenewNow asks for new certificates for all applications in use, reads the
 // bearer token anew, and forgets which applications there weren't. It doesn't

@@ -115,16 +115,17 @@ func (f *front) serve(ctx context.Context, e *endpoint) error {
 }
 
 // drain waits until the clients have gone, at most for drainTime, and then ends
-// them.
+// them. It isn't http.Server's Shutdown, which takes no more connections: some
+// were accepted, and are still on their way to it.
 func (f *front) drain(server *http.Server, q *queue) {
-	ctx, cancel := context.WithTimeout(context.Background(), drainTime)
-	defer cancel()
-	_ = server.Shutdown(ctx) // who's left is ended below
-	_ = q.Close()
+	server.SetKeepAlivesEnabled(false) // who's idle is ended, the others after one answer
+	timer := time.NewTimer(drainTime)
+	defer timer.Stop()
 	select {
 	case <-f.whenEmpty():
-	case <-ctx.Done():
+	case <-timer.C:
 	}
+	_ = q.Close()
 	_ = server.Close()
 	f.mu.Lock()
 	left := make([]*client, 0, len(f.clients))
@@ -155,10 +156,11 @@ func (f *front) accept(ctx, streamCtx context.Context, e *endpoint, q *queue) er
 	for {
 		conn, err := e.Accept()
 		switch {
+		case err == nil && ctx.Err() != nil:
+			// It was on its way, and nobody else gets it.
+			f.admit(streamCtx, conn, q)
+			return nil
 		case ctx.Err() != nil:
-			if err == nil {
-				_ = conn.Close()
-			}
 			return nil
 		case err != nil && closedByUs(err):
 			return failure.Wrap(failure.Other, err, "the listener was closed")

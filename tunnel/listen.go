@@ -51,11 +51,8 @@ func (e *endpoint) Close() error {
 	return err
 }
 
-// bind listens where the options say, or takes the socket that was passed.
-func bind(ctx context.Context, opts ListenOptions, passed net.Listener) (*endpoint, error) {
-	if passed != nil {
-		return adopt(passed, opts)
-	}
+// bind listens where the options say.
+func bind(ctx context.Context, opts ListenOptions) (*endpoint, error) {
 	network, address, err := parseListen(opts.Listen)
 	if err != nil {
 		return nil, failure.New(failure.Configuration, "%s: %s", opts.Names.Of("listen"), err)
@@ -71,8 +68,8 @@ func bind(ctx context.Context, opts ListenOptions, passed net.Listener) (*endpoi
 }
 
 // adopt takes a socket of systemd's, whose permissions are its unit's affair.
-func adopt(passed net.Listener, opts ListenOptions) (*endpoint, error) {
-	return checked(&endpoint{Listener: passed}, opts)
+func adopt(listener net.Listener, opts ListenOptions) (*endpoint, error) {
+	return checked(&endpoint{Listener: listener}, opts)
 }
 
 // checked looks at what was bound in the end: a name may stand for any address.

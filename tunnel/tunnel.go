@@ -14,6 +14,7 @@ import (
 
 	"rollcall/diagnostics"
 	"rollcall/failure"
+	"rollcall/internal/passed"
 	"rollcall/internal/renewal"
 )
 
@@ -32,7 +33,7 @@ type Dependencies struct {
 	// Secret reads the bearer token; nil if the options name none.
 	Secret func() (string, error)
 	// Listener is a socket that was passed in place of the one to make; nil:
-	// none.
+	// none. Close closes it; a Run that ends leaves it for the next one.
 	Listener net.Listener
 	// TCP says which protocol is spoken until the first certificate has told:
 	// true for TCP.
@@ -74,7 +75,7 @@ func (l *listening) bind(ctx context.Context) (*endpoint, error) {
 	if l.endpoint != nil {
 		return l.endpoint, nil
 	}
-	bound, err := bind(ctx, l.opts, l.passed)
+	bound, err := l.open(ctx)
 	if err != nil {
 		return nil, err
 	}
@@ -86,14 +87,36 @@ func (l *listening) bind(ctx context.Context) (*endpoint, error) {
 	return bound, nil
 }
 
-// unbind closes the address; the next bind opens it again, unless it was
-// passed.
+// open makes the socket, or takes the one that was passed: not itself, which
+// nobody could make again, but another listener on it.
+func (l *listening) open(ctx context.Context) (*endpoint, error) {
+	if l.passed == nil {
+		return bind(ctx, l.opts)
+	}
+	another, err := passed.Again(l.passed)
+	if err != nil {
+		return nil, failure.Wrap(failure.Configuration, err, "the socket that systemd passed can't be listened on: %s", systemCause(err))
+	}
+	return adopt(another, l.opts)
+}
+
+// unbind closes the address; the next bind opens it again.
 func (l *listening) unbind() {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	if l.endpoint != nil {
 		_ = l.endpoint.Close() // it may be closed already
-		l.endpoint, l.passed = nil, nil
+		l.endpoint = nil
+	}
+}
+
+// close is unbind for good: what was passed is given up as well.
+func (l *listening) close() {
+	l.unbind()
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if l.passed != nil {
+		_ = l.passed.Close() // it may be closed already
 	}
 }
 
@@ -179,8 +202,8 @@ func (t *Tunnel) Bind(ctx context.Context) error {
 	return err
 }
 
-// Close stops listening, where Run was never called.
-func (t *Tunnel) Close() { t.listening.unbind() }
+// Close stops listening for good, once Run has ended or if it was never called.
+func (t *Tunnel) Close() { t.listening.close() }
 
 // Address is where the tunnel listens, tcp://127.0.0.1:1234.
 func (t *Tunnel) Address() string { return t.listening.address() }
