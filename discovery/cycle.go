@@ -106,23 +106,26 @@ func (r *Reconciler) take(candidates []Candidate) {
 }
 
 // settlesFrom is since when what the source says is without a gap: since it could
-// be read again, or since it follows again what happens, whichever is later.
-func (r *Reconciler) settlesFrom() time.Time {
-	from := r.readable
+// be read again, or since it follows again what happens, whichever is later. lost
+// says that it doesn't follow that at the moment.
+func (r *Reconciler) settlesFrom() (from time.Time, lost bool) {
+	from = r.readable
 	if gradual, ok := r.opts.Source.(Gradual); ok {
-		if since := gradual.Since(); since.After(from) {
+		var since time.Time
+		if since, lost = gradual.Since(); since.After(from) {
 			from = since
 		}
 	}
-	return from
+	return from, lost
 }
 
 // input is what a plan is made from now.
 func (r *Reconciler) input(now time.Time) plan.Input {
+	from, lost := r.settlesFrom()
 	return plan.Input{
 		Owner: r.opts.Owner, Source: r.opts.SourceName,
 		Desired: r.desired, Actual: r.seen.all,
-		GoodReads: r.goodReads, Readable: r.settlesFrom(), Pending: r.pending(), Absences: r.absences,
+		GoodReads: r.goodReads, Readable: from, Lost: lost, Pending: r.pending(), Absences: r.absences,
 		Policy: r.opts.Policy, Guard: r.opts.Guard, History: r.history.Recent(now),
 		TTL: r.opts.TTL, Now: now,
 	}
@@ -162,7 +165,7 @@ func (r *Reconciler) plan(ctx context.Context, fresh bool) (plan.Plan, error) {
 	return p, nil
 }
 
-// pending are those of ours that aren't registered yet.
+// pending are those of ours that aren't registered; see Delayed.
 func (r *Reconciler) pending() map[resource.Key]bool {
 	var pending map[resource.Key]bool
 	for kind, registry := range r.opts.Registries {
@@ -170,11 +173,11 @@ func (r *Reconciler) pending() map[resource.Key]bool {
 		if !ok {
 			continue
 		}
-		for _, name := range delayed.Pending() {
+		for name, joining := range delayed.Pending() {
 			if pending == nil {
 				pending = map[resource.Key]bool{}
 			}
-			pending[resource.Key{Kind: kind, Name: name}] = true
+			pending[resource.Key{Kind: kind, Name: name}] = joining
 		}
 	}
 	return pending

@@ -29,10 +29,11 @@ type Source interface {
 // Gradual may be had by a Source whose workloads come up one after the other,
 // and which can notice that they've begun to.
 type Gradual interface {
-	// Since returns since when all that happened has been followed without a
-	// gap; zero: that was never so, and says nothing. It's safe for concurrent
+	// Since returns since when what happens has been followed without a start of
+	// all workloads anew; zero: that was never so, and says nothing. lost says that
+	// it isn't followed at the moment, and then at is now. It's safe for concurrent
 	// use with Watch.
-	Since() time.Time
+	Since() (at time.Time, lost bool)
 }
 
 // Candidate is one workload and the resource that it asks for.
@@ -95,8 +96,9 @@ type Slow interface {
 // Delayed may be had by a Registry whose writes only begin something.
 type Delayed interface {
 	// Pending returns the names of ours that are listed, or were written since,
-	// and aren't registered yet. It's safe for concurrent use.
-	Pending() []string
+	// and aren't registered: not yet (true), or not any more, although whoever
+	// registers them is to come back (false). It's safe for concurrent use.
+	Pending() map[string]bool
 }
 
 // Registry is where resources of one kind are registered.

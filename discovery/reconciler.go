@@ -103,6 +103,9 @@ type Reconciler struct {
 	// frozen is the hash of the deletions that waited for a person at the last
 	// comparison. Anybody may read it.
 	frozen atomic.Pointer[string]
+	// settles is when the source will have settled, as of the last comparison, if
+	// something waits for that. Anybody may read it.
+	settles atomic.Pointer[time.Time]
 }
 
 // Failing returns the writes that failed and haven't succeeded since, as of the
@@ -123,6 +126,15 @@ func (r *Reconciler) Frozen() string {
 		return *hash
 	}
 	return ""
+}
+
+// Settles returns when the source will have settled at the earliest, as of the last
+// comparison; zero: nothing waits for that. It's safe for concurrent use.
+func (r *Reconciler) Settles() time.Time {
+	if at := r.settles.Load(); at != nil {
+		return *at
+	}
+	return time.Time{}
 }
 
 // New checks the options and returns a reconciler that hasn't begun. Nothing is

@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"strings"
 	"sync/atomic"
 	"testing"
 	"testing/synctest"
@@ -435,13 +436,17 @@ func TestNewSaysWhatIsMissing(t *testing.T) {
 type booting struct {
 	*FakeSource
 	since atomic.Pointer[time.Time]
+	lost  atomic.Bool
 }
 
-func (b *booting) Since() time.Time {
-	if since := b.since.Load(); since != nil {
-		return *since
+func (b *booting) Since() (at time.Time, lost bool) {
+	if b.lost.Load() {
+		return time.Now(), true
 	}
-	return time.Time{}
+	if since := b.since.Load(); since != nil {
+		return *since, false
+	}
+	return time.Time{}, false
 }
 
 // A host is started: its containers come up one after the other, and the agent
@@ -474,6 +479,47 @@ func TestABootDeletesNothing(t *testing.T) {
 				require.Empty(t, teleport.Writes())
 				after(time.Minute)
 				require.Equal(t, []string{"delete gone"}, teleport.Writes())
+				stop()
+			})
+		})
+	}
+}
+
+// A source whose events are lost for good, or again and again, never settles, and so
+// nothing is ever deleted. That's no state to be in without a word.
+func TestASourceThatNeverSettlesIsTold(t *testing.T) {
+	for told, lose := range map[string]func(b *booting){
+		"lost, and can't be followed again": func(b *booting) { b.lost.Store(true) },
+		"lost again and again":              func(b *booting) { now := time.Now(); b.since.Store(&now) },
+	} {
+		t.Run(told, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				teleport := NewFakeTeleport(ours("a"), ours("gone"))
+				source := &booting{FakeSource: NewFakeSource(container("a"), container("gone"))}
+				r := newRig(t, source.FakeSource, teleport, func(o *Options) {
+					o.Source, o.Guard.Settle = source, 3*time.Minute
+				})
+				stop := r.start(t)
+				after(time.Hour)
+				source.Stop("gone")
+				for range 14 {
+					lose(source)
+					after(time.Minute)
+				}
+				require.Contains(t, r.status().Message, "1 to be deleted once the source has settled")
+				require.NotContains(t, r.log.String(), "Nothing is deregistered")
+				for range 5 {
+					lose(source)
+					after(time.Minute)
+				}
+				require.Contains(t, r.status().Message, told)
+				require.Equal(t, 1, strings.Count(r.log.String(), "Nothing is deregistered"))
+				require.Empty(t, teleport.Writes())
+
+				source.lost.Store(false)
+				after(10 * time.Minute)
+				require.Equal(t, []string{"delete gone"}, teleport.Writes())
+				require.NotContains(t, r.status().Message, "settle")
 				stop()
 			})
 		})
@@ -591,12 +637,12 @@ func TestOurOwnWriteFromBeforeARestart(t *testing.T) {
 // written is registered later.
 type starting struct {
 	*FakeTeleport
-	pending atomic.Pointer[[]string]
+	pending atomic.Pointer[map[string]bool]
 }
 
 func (s *starting) WriteTimeout() time.Duration { return time.Minute }
 
-func (s *starting) Pending() []string {
+func (s *starting) Pending() map[string]bool {
 	if names := s.pending.Load(); names != nil {
 		return *names
 	}
@@ -612,7 +658,7 @@ func TestWhatWasBegunIsntRegistered(t *testing.T) {
 		r := newRig(t, NewFakeSource(container("a"), container("b")), teleport.FakeTeleport, func(o *Options) {
 			o.Registries = map[resource.Kind]Registry{resource.KindApp: teleport}
 		})
-		teleport.pending.Store(&[]string{"b"})
+		teleport.pending.Store(&map[string]bool{"b": true})
 		stop := r.start(t)
 		after(time.Minute)
 		require.ElementsMatch(t, []string{"create a", "create b"}, teleport.Writes())
@@ -622,6 +668,16 @@ func TestWhatWasBegunIsntRegistered(t *testing.T) {
 		require.Equal(t, 1, p.Unchanged)
 		require.Equal(t, 1, p.Pending)
 		require.Equal(t, 2, p.ExitCode(), "time alone will do the rest")
+
+		teleport.pending.Store(&map[string]bool{"b": false})
+		r.RenewNow("an agent went away")
+		after(time.Second)
+		require.Contains(t, r.status().Message, "2 workloads, 1 registered, 1 whose agent is away")
+		p, err = newRig(t, r.source, r.teleport, func(o *Options) { o.Registries = r.opts.Registries }).Plan(t.Context())
+		require.NoError(t, err)
+		require.Equal(t, 1, p.Unchanged)
+		require.Zero(t, p.ExitCode(), "there's nothing to do about it")
+		require.Contains(t, p.Actions[1].Reason, "is away")
 
 		teleport.pending.Store(nil)
 		r.RenewNow("an agent has registered")

@@ -19,6 +19,10 @@ type said struct {
 	repeats  int
 	troubles string
 	lastGood time.Time
+	// settling is since when something has waited for the source to settle; zero:
+	// nothing does. unsettled says that it was told that this takes too long.
+	settling  time.Time
+	unsettled bool
 }
 
 // say logs and reports what a cycle came to.
@@ -40,10 +44,14 @@ func (r *Reconciler) say(ctx context.Context, p plan.Plan, result Result, err er
 		frozen = p.Hash()
 	}
 	r.frozen.Store(&frozen)
+	r.settles.Store(&p.Settles)
 	r.sayTroubles(ctx, p, result)
 	r.opts.Metrics.applied(r.opts.Name, p, result, len(r.pending()), r.said.lastGood)
 	done := diagnostics.Report{Next: next, Took: took, Detail: r.detail(p, result)}
 	trouble := problem(p, result)
+	if trouble == nil {
+		trouble = r.neverSettles(ctx, p)
+	}
 	if trouble == nil {
 		r.said.once = true
 		r.report(done)
@@ -169,10 +177,20 @@ func (s Result) taken() []Failure {
 
 // detail is the service's state in one sentence.
 func (r *Reconciler) detail(p plan.Plan, result Result) string {
-	pending := len(r.pending())
-	text := fmt.Sprintf("%d workloads, %d registered", p.Wanted, p.Owned+result.Created-result.Deleted-pending)
-	if pending > 0 {
-		text += fmt.Sprintf(", %d whose agent hasn't registered yet", pending)
+	joining, away := 0, 0
+	for _, yet := range r.pending() {
+		if yet {
+			joining++
+		} else {
+			away++
+		}
+	}
+	text := fmt.Sprintf("%d workloads, %d registered", p.Wanted, p.Owned+result.Created-result.Deleted-joining-away)
+	if joining > 0 {
+		text += fmt.Sprintf(", %d whose agent hasn't registered yet", joining)
+	}
+	if away > 0 {
+		text += fmt.Sprintf(", %d whose agent is away", away)
 	}
 	taken := result.taken()
 	if n := p.Conflicts() + len(taken); n > 0 {
@@ -191,7 +209,11 @@ func (r *Reconciler) detail(p plan.Plan, result Result) string {
 		text += fmt.Sprintf(", %d that can't be read", unreadable)
 	}
 	if waiting > 0 {
-		text += fmt.Sprintf(", %d to be deleted soon", waiting)
+		when := "soon"
+		if !p.Settles.IsZero() {
+			when = "once the source has settled"
+		}
+		text += fmt.Sprintf(", %d to be deleted %s", waiting, when)
 	}
 	if troubles := p.Troubles(); len(troubles) > 0 {
 		text += "; " + troubles[0].Reason

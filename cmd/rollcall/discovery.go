@@ -135,8 +135,9 @@ then prints a hash that stands for exactly these deletions; --acknowledge with
 that hash has them done. If the deletions have changed since, the hash doesn't
 fit any more and nothing happens.
 
-It waits for the grace of absent workloads (guard.settle and guard.absent_for); a
-running agent's for no longer than a minute.
+It waits for the grace of absent workloads (guard.settle and guard.absent_for). A
+running agent's is waited for if it's a minute at most: guard.absent_for alone, or
+both. What goes later is shown as left, with a note that says when.
 
 ` + whoAnswers + `
 

@@ -73,6 +73,7 @@ func (r *discoveryRunner) apply(ctx context.Context, look *discoveryService, q q
 	answer, err := newReply(done, max(left.ExitCode(), failuresCode(failures)), func(w *page) { w.applied(done) }, q)
 	if err == nil {
 		answer.Notes = append(answer.Notes, a.notes()...)
+		answer.Notes = append(answer.Notes, lateDeletions(time.Now(), left, running.Settles(), look.options.Guard.Plan().WithDefaults())...)
 	}
 	return answer, err
 }
@@ -165,6 +166,22 @@ func (a *applying) notes() []string {
 		notes = append(notes, fmt.Sprintf("the approval of %s wasn't used: the agent didn't stop at just these deletions in this time; look at them with `rollcall discovery plan`, and acknowledge that", a.hash))
 	}
 	return notes
+}
+
+// lateDeletions say why what is to be deleted is left: the agent waits for longer
+// than anybody sits before a prompt. settles is when its source will have settled;
+// zero: it has.
+func lateDeletions(now time.Time, left plan.Plan, settles time.Time, guard plan.Guard) []string {
+	switch absentFor := max(0, guard.AbsentFor); {
+	case left.Count(plan.OpDelete) == 0:
+		return nil
+	case settles.After(now):
+		return []string{fmt.Sprintf("the agent deletes nothing yet: its source has to settle first (guard.settle, %s), until %s at least, and then nobody must ask for it for %s (guard.absent_for); what is left goes by itself then",
+			guard.Settle, settles.UTC().Format(time.RFC3339), absentFor)}
+	case absentFor > longestGate:
+		return []string{fmt.Sprintf("what is to be deleted goes by itself once nobody has asked for it for %s (guard.absent_for), which isn't waited for here", absentFor)}
+	}
+	return nil
 }
 
 // compareOnce asks for a full comparison and waits until there was one.

@@ -153,7 +153,7 @@ func (a *agent) assemble(s *discoveryService, access *cluster.Access, env enviro
 	if s.Reconciler, err = discovery.New(made); err != nil {
 		return trace.Wrap(err)
 	}
-	if s.begun != nil {
+	if s.begun != nil && use == hosted {
 		s.begun(func() { s.RenewNow("an agent has registered, or has failed to") })
 	}
 	return nil
@@ -285,11 +285,11 @@ func (c canonical) Read(ctx context.Context) ([]discovery.Candidate, error) {
 }
 
 // Since is the source's own, if it has one.
-func (c canonical) Since() time.Time {
+func (c canonical) Since() (at time.Time, lost bool) {
 	if source, ok := c.Source.(discovery.Gradual); ok {
 		return source.Since()
 	}
-	return time.Time{}
+	return time.Time{}, false
 }
 
 // Explain asks the source about a name, if it can tell.

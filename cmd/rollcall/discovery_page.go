@@ -51,13 +51,15 @@ func (w *page) plan(p plan.Plan) {
 
 // sums are a plan's numbers in one sentence.
 func sums(p plan.Plan) string {
-	waiting, wanted := 0, 0
+	waiting, wanted, away := 0, 0, 0
 	for i := range p.Actions {
 		switch a := &p.Actions[i]; {
 		case a.Waiting:
 			waiting++
 		case a.Wanted:
 			wanted++
+		case a.Away:
+			away++
 		}
 	}
 	text := fmt.Sprintf("%d to create, %d to update, %d to delete", p.Count(plan.OpCreate), p.Count(plan.OpUpdate), p.Count(plan.OpDelete))
@@ -70,6 +72,7 @@ func sums(p plan.Plan) string {
 	add(p.Conflicts(), "in conflict")
 	add(p.Count(plan.OpBlocked)-waiting-wanted, "blocked")
 	add(wanted, "kept")
+	add(away, "away")
 	return fmt.Sprintf("%s; %d as they should be; %d of others left alone.", text, p.Unchanged, p.Foreign)
 }
 
@@ -81,7 +84,7 @@ func (w *page) actions(actions []plan.Action) {
 	var shown []*plan.Action
 	for i := range actions {
 		a := &actions[i]
-		if a.Op == plan.OpNothing && !a.Waiting {
+		if a.Op == plan.OpNothing && !a.Waiting && !a.Away {
 			continue
 		}
 		shown = append(shown, a)
@@ -125,6 +128,8 @@ func wordOf(a *plan.Action) string {
 		return "wait"
 	case a.Wanted:
 		return "keep"
+	case a.Away:
+		return "away"
 	case a.Refresh:
 		return "refresh"
 	default:
@@ -136,6 +141,8 @@ func colorOf(a *plan.Action) string {
 	switch {
 	case a.Waiting || a.Wanted:
 		return colorDim
+	case a.Away:
+		return colorYellow
 	case a.Op == plan.OpCreate:
 		return colorGreen
 	case a.Op == plan.OpUpdate:

@@ -10,6 +10,7 @@ import (
 	"net/http/httptest"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/gravitational/teleport/api/types"
 	"github.com/stretchr/testify/require"
@@ -124,6 +125,32 @@ func TestApplyEnds(t *testing.T) {
 }
 
 // TestPurgedSaysWhatIsLeft has a purge that others disturbed not end with 0.
+// Deletions that nobody waits for are left, and the answer says why.
+func TestLateDeletionsAreExplained(t *testing.T) {
+	now := time.Now()
+	guard := plan.Guard{AbsentFor: 10 * time.Second, Settle: 3 * time.Minute}
+	left := plan.Plan{Actions: []plan.Action{action(plan.OpDelete, "a")}}
+	require.Empty(t, lateDeletions(now, left, time.Time{}, guard), "it has settled")
+	require.Empty(t, lateDeletions(now, plan.Plan{}, now.Add(time.Minute), guard), "nothing is left")
+	require.Contains(t, lateDeletions(now, left, now.Add(time.Minute), guard)[0], "its source has to settle first (guard.settle, 3m0s), until "+now.Add(time.Minute).UTC().Format(time.RFC3339))
+	guard.AbsentFor = time.Hour
+	require.Contains(t, lateDeletions(now, left, time.Time{}, guard)[0], "1h0m0s (guard.absent_for), which isn't waited for here")
+}
+
+// What is registered and has no agent at the moment is shown, and counts as nothing
+// to do.
+func TestWhatIsAwayIsShown(t *testing.T) {
+	away := action(plan.OpNothing, "a")
+	away.Away, away.Reason = true, "its agent is away"
+	p := plan.Plan{Actions: []plan.Action{away, action(plan.OpNothing, "b")}, Unchanged: 1}
+	w := &page{}
+	w.plan(p)
+	require.Regexp(t, `(?m)^away +app/a .*its agent is away$`, w.String())
+	require.NotContains(t, w.String(), "app/b")
+	require.Contains(t, w.String(), "0 to delete, 1 away; 1 as they should be")
+	require.Zero(t, p.ExitCode())
+}
+
 func TestPurgedSaysWhatIsLeft(t *testing.T) {
 	for _, test := range []struct {
 		result discovery.Result

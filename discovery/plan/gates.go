@@ -159,15 +159,18 @@ func gateAbsent(in *Input, l *leftover) (bool, string) {
 	if l.vacated {
 		return true, "its workload asks for another name"
 	}
-	if left := in.settling(); left > 0 && !in.Settled {
-		return false, fmt.Sprintf("the source has been readable for %s of %s (settle): what comes up after a start of the host may not be there yet",
-			in.Now.Sub(in.Readable).Round(100*time.Millisecond), in.Guard.Settle)
+	if in.settling() > 0 && !in.Settled {
+		return false, in.unsettled()
 	}
 	if l.usedBy != "" {
 		return true, fmt.Sprintf("its workload is gone, and its address is that of %q now: its users would reach that", l.usedBy)
 	}
 	if in.Settled {
-		return true, fmt.Sprintf("nobody asks for it; it goes after %d good reads and %s", in.Guard.AbsentReads, max(0, in.Guard.AbsentFor))
+		said := fmt.Sprintf("nobody asks for it; it goes after %d good reads and %s", in.Guard.AbsentReads, max(0, in.Guard.AbsentFor))
+		if in.Guard.Settle > 0 {
+			said += fmt.Sprintf(", once the agent has had the source for %s (settle)", in.Guard.Settle)
+		}
+		return true, said
 	}
 	age := in.Now.Sub(l.absence.Since)
 	said := fmt.Sprintf("nobody has asked for it in %d of %d good reads, for %s of %s",

@@ -388,5 +388,14 @@ func TestNothingIsAbsentWhileTheSourceSettles(t *testing.T) {
 
 	in = young(nil, own("a", "x"))
 	in.Settled = true
-	require.Equal(t, "delete x(a)", short(Make(in)), "a preview shows what will be")
+	p = Make(in)
+	require.Equal(t, "delete x(a)", short(p), "a preview shows what will be")
+	require.Contains(t, fmt.Sprint(p.Actions[0].Gates), "and 10s, once the agent has had the source for 30s (settle)")
+
+	in = young(nil, own("a", "x"))
+	in.Readable, in.Lost = noon, true
+	p = Make(in)
+	require.Equal(t, "blocked x(a) by absent", short(p))
+	require.Contains(t, p.Actions[0].Reason, "its events are lost")
+	require.Equal(t, noon.Add(30*time.Second), p.Settles)
 }

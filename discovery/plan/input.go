@@ -1,6 +1,7 @@
 package plan
 
 import (
+	"fmt"
 	"maps"
 	"strings"
 	"time"
@@ -45,8 +46,10 @@ type Input struct {
 	// Readable is since when the source could be read without a gap; zero: for
 	// long.
 	Readable time.Time
-	// Pending are those of Actual that are ours and not registered yet: whoever
-	// is to register them is on the way.
+	// Lost says that what happens at the source isn't followed at the moment.
+	Lost bool
+	// Pending are those of Actual that are ours and not registered: whoever is to
+	// register them is on the way (true), or had done so and is away (false).
 	Pending map[resource.Key]bool
 	// Absences is the memory that the plan before had returned.
 	Absences map[resource.Key]Absence
@@ -141,6 +144,15 @@ func (in *Input) settling() time.Duration {
 		return 0
 	}
 	return max(0, in.Guard.Settle-in.Now.Sub(in.Readable))
+}
+
+// unsettled says why nothing counts as absent yet.
+func (in *Input) unsettled() string {
+	if in.Lost {
+		return "what happens at the source isn't followed just now, since its events are lost: whether it was started anew, and what is yet to come up, isn't known"
+	}
+	return fmt.Sprintf("the source has been readable for %s of %s (settle): what comes up after a start of the host may not be there yet",
+		in.Now.Sub(in.Readable).Round(100*time.Millisecond), in.Guard.Settle)
 }
 
 // ours says whether a resource is ours and this source's.

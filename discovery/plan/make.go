@@ -132,7 +132,7 @@ func (m *maker) index() {
 		if in.ours(r) {
 			m.mine[i] = true
 			m.plan.Owned++
-			if in.Pending[r.Key()] {
+			if _, pending := in.Pending[r.Key()]; pending {
 				m.plan.Pending++
 			}
 		} else {

@@ -58,6 +58,9 @@ type Action struct {
 	BlockedBy Gate `json:"blocked_by,omitempty"`
 	// Waiting says that time alone will open that gate.
 	Waiting bool `json:"waiting,omitempty"`
+	// Away says that it's as it should be, but that its agent isn't there: it was,
+	// and it comes back, or is replaced.
+	Away bool `json:"away,omitempty"`
 	// Wanted says that it's blocked because the configuration or a person asked
 	// for that (policy, keep): nothing is wrong.
 	Wanted bool `json:"wanted,omitempty"`
@@ -99,6 +102,9 @@ type Plan struct {
 	// PendingHash is DeletionHash as it will be once the absent gate has opened
 	// for what waits there; empty: there would be none either.
 	PendingHash string `json:"-"`
+	// Settles is when the source will have settled, if a deletion or a change of
+	// hands waits for that; zero: none does.
+	Settles time.Time `json:"-"`
 	// NextLook is when time alone changes the plan; zero: never.
 	NextLook time.Time `json:"-"`
 	// Absences is the memory of the absent gate, for the next plan.

@@ -152,7 +152,8 @@ func (m *maker) look(v verdict, l *leftover) {
 		return
 	}
 	if settling := m.in.settling(); settling > 0 {
-		m.wake(m.in.Now.Add(settling))
+		m.plan.Settles = m.in.Now.Add(settling)
+		m.wake(m.plan.Settles)
 		return
 	}
 	left := max(0, m.in.Guard.AbsentFor-m.in.Now.Sub(l.absence.Since))
@@ -168,12 +169,16 @@ func (m *maker) unchanged(workload string, actual *resource.Resource) {
 	if m.in.stale(actual) {
 		return // refresh does it
 	}
-	if m.in.Pending[actual.Key()] {
+	if joining, pending := m.in.Pending[actual.Key()]; pending {
+		a := Action{
+			Op: OpNothing, Key: actual.Key(), Workload: workload, Before: actual, After: actual, Waiting: joining, Away: !joining,
+			Reason: "its agent was started, and hasn't registered it yet",
+		}
+		if a.Away {
+			a.Reason = "its agent had registered it, and is away: it comes back by itself, or is replaced"
+		}
 		if m.in.All {
-			m.add(Action{
-				Op: OpNothing, Key: actual.Key(), Workload: workload, Before: actual, After: actual, Waiting: true,
-				Reason: "its agent was started, and hasn't registered it yet",
-			})
+			m.add(a)
 		}
 		return
 	}

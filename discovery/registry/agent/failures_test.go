@@ -162,15 +162,15 @@ func TestPendingUntilTheRecordIsThere(t *testing.T) {
 	told := make(chan struct{}, 10)
 	b.Tell(func() { told <- struct{}{} })
 	require.NoError(t, b.Create(t.Context(), web("grafana")))
-	require.Equal(t, []string{"grafana"}, b.Pending())
-	listed := func() []string {
+	require.Equal(t, map[string]bool{"grafana": true}, b.Pending())
+	listed := func() map[string]bool {
 		t.Helper()
 		all, err := b.List(t.Context())
 		require.NoError(t, err)
 		require.Len(t, all, 1, "whatever it is, it's listed: nobody starts another")
 		return b.Pending()
 	}
-	require.Equal(t, []string{"grafana"}, listed())
+	require.Equal(t, map[string]bool{"grafana": true}, listed())
 	require.Empty(t, told)
 
 	b.cluster.registered(t, b.box(t, "grafana").name, web("grafana"))
@@ -196,8 +196,95 @@ func TestPendingUntilTheRecordIsThere(t *testing.T) {
 	b.cluster.servers = nil
 	b.cluster.mu.Unlock()
 	b.restarted()
-	require.Equal(t, []string{"grafana"}, listed())
+	require.Equal(t, map[string]bool{"grafana": false}, listed(), "it was registered")
 	require.NoError(t, b.Delete(t.Context(), changed))
+	require.Empty(t, b.Pending())
+}
+
+// Agents that nobody waits for, since they were on their way before a restart of ours
+// or were away, are looked for all the same: whoever wants to know is told when they
+// have registered, or when their time is over.
+func TestExpectsWhatAListFound(t *testing.T) {
+	heard := func(t *testing.T, told <-chan struct{}) {
+		t.Helper()
+		select {
+		case <-told:
+		case <-time.After(30 * time.Second):
+			require.Fail(t, "nobody was told")
+		}
+	}
+	// again is the registry after a restart of ours; one agent has been started.
+	again := func(t *testing.T) (*bench, <-chan struct{}) {
+		t.Helper()
+		b := newBench(t)
+		require.NoError(t, b.Create(t.Context(), web("grafana")))
+		before := b.Registry
+		before.Close()
+		next, err := build(before.engine.docker, b.cluster, before.opts, testOwner, before.seals.key, before.log)
+		require.NoError(t, err)
+		t.Cleanup(next.Close)
+		next.poll, next.opts.JoinTimeout = before.poll, time.Hour
+		told := make(chan struct{}, 10)
+		next.Tell(func() { told <- struct{}{} })
+		b.Registry = next
+		_, err = b.List(t.Context())
+		require.NoError(t, err)
+		require.Equal(t, map[string]bool{"grafana": true}, b.Pending())
+		return b, told
+	}
+	t.Run("it registers", func(t *testing.T) {
+		b, told := again(t)
+		b.cluster.registered(t, "elsewhere", web("grafana"))
+		b.cluster.registered(t, b.box(t, "grafana").name, web("other"))
+		looks := b.cluster.lookUps()
+		require.Eventually(t, func() bool { return b.cluster.lookUps() > looks+2 }, 30*time.Second, time.Millisecond)
+		require.Empty(t, told, "other records are none of its own")
+		b.cluster.registered(t, b.box(t, "grafana").name, web("grafana"))
+		heard(t, told)
+		_, err := b.List(t.Context())
+		require.NoError(t, err)
+		require.Empty(t, b.Pending())
+
+		b.cluster.mu.Lock()
+		records := b.cluster.servers
+		b.cluster.servers = nil
+		b.cluster.mu.Unlock()
+		_, err = b.List(t.Context())
+		require.NoError(t, err)
+		require.Empty(t, told)
+		b.cluster.mu.Lock()
+		b.cluster.servers = records
+		b.cluster.mu.Unlock()
+		heard(t, told)
+	})
+	t.Run("it doesn't in time", func(t *testing.T) {
+		b, _ := again(t)
+		b.engine.mu.Lock()
+		for _, made := range b.engine.boxes {
+			made.created -= 7200
+		}
+		b.engine.mu.Unlock()
+		groups, settings, err := b.look(t.Context(), "")
+		require.NoError(t, err)
+		require.True(t, b.awaitAny(t.Context(), map[string]*group{"grafana": groups[0]}, settings))
+		all, err := b.List(t.Context())
+		require.NoError(t, err)
+		require.Equal(t, troubleJoin, all[0].Labels[LabelState])
+		b.mu.Lock()
+		defer b.mu.Unlock()
+		require.Nil(t, b.expecting, "what is in trouble is mended, and not waited for")
+	})
+}
+
+// TestLooksOnceMore: an agent that registers while nobody looks, shortly before its
+// time is over, has registered.
+func TestLooksOnceMore(t *testing.T) {
+	b := newBench(t)
+	b.opts.JoinTimeout, b.poll = 20*time.Millisecond, time.Hour
+	b.engine.started = func(made *box) { b.cluster.registered(t, made.name, web("grafana")) }
+	require.NoError(t, b.Create(t.Context(), web("grafana")))
+	require.NoError(t, b.Settle(t.Context()))
+	require.Equal(t, container.StateRunning, b.box(t, "grafana").state)
 	require.Empty(t, b.Pending())
 }
 

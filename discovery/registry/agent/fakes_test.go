@@ -38,6 +38,8 @@ type fakeEngine struct {
 	stall string        // the verb that isn't answered
 	free  chan struct{} // closed: what isn't answered is refused
 	words string        // what the containers log
+	// started is called when a container was started; nil: nothing follows.
+	started func(*box)
 }
 
 // listVerb is the list of containers as what stalls.
@@ -98,6 +100,9 @@ func (e *fakeEngine) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		_, _ = w.Write(append([]byte{2, 0, 0, 0, byte(size >> 24), byte(size >> 16), byte(size >> 8), byte(size)}, e.words...))
 	case verb == "start":
 		b.state = container.StateRunning
+		if e.started != nil {
+			e.started(b)
+		}
 		w.WriteHeader(http.StatusNoContent)
 	case verb == "stop":
 		b.state = container.StateExited

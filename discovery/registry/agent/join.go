@@ -2,10 +2,12 @@ package agent
 
 import (
 	"context"
+	"slices"
 	"strings"
 	"time"
 
 	"github.com/docker/docker/api/types/container"
+	"github.com/gravitational/teleport/api/types"
 	"github.com/gravitational/trace"
 
 	"rollcall/failure"
@@ -17,6 +19,11 @@ const (
 	// once, and many that can't shouldn't cost much.
 	joinPoll       = 500 * time.Millisecond
 	joinPollGrowth = 10
+	// expectGrowth is the same for agents that nobody waits for: they're looked for
+	// for longer.
+	expectGrowth = 60
+	// lookTimeout bounds one look.
+	lookTimeout = 20 * time.Second
 )
 
 // join is the waiting for one agent.
@@ -104,27 +111,35 @@ func (g *Registry) finish(ctx context.Context, agent *seen, secret string, repla
 	return nil
 }
 
-// awaitRecord waits until the agent's record is there, or for JoinTimeout.
+// awaitRecord waits until the agent's record is there, or for JoinTimeout. It looks
+// once more when that's over.
 func (g *Registry) awaitRecord(ctx context.Context, agent *seen) bool {
-	ctx, cancel := context.WithTimeout(ctx, g.opts.JoinTimeout)
-	defer cancel()
+	over := time.Now().Add(g.opts.JoinTimeout)
 	for wait := g.poll; ; wait = min(wait*3/2, joinPollGrowth*g.poll) {
 		select {
 		case <-ctx.Done():
 			return false
-		case <-time.After(wait):
+		case <-time.After(min(wait, time.Until(over))):
 		}
-		servers, err := g.access.AppServers(ctx, agent.app)
-		if err != nil {
-			g.log.DebugContext(ctx, "The new agent's record can't be looked for just now.", "app", agent.app, "err", err)
-			continue
+		last := !time.Now().Before(over)
+		if g.hasRecord(ctx, agent) {
+			return true
 		}
-		for _, server := range servers {
-			if server.GetHostname() == agent.node {
-				return true
-			}
+		if last {
+			return false
 		}
 	}
+}
+
+// hasRecord says whether an agent's record is seen.
+func (g *Registry) hasRecord(ctx context.Context, agent *seen) bool {
+	ctx, cancel := context.WithTimeout(ctx, lookTimeout)
+	defer cancel()
+	servers, err := g.access.AppServers(ctx, agent.app)
+	if err != nil {
+		g.log.DebugContext(ctx, "The new agent's record can't be looked for just now.", "app", agent.app, "err", err)
+	}
+	return slices.ContainsFunc(servers, func(s types.AppServer) bool { return s.GetHostname() == agent.node })
 }
 
 // giveUp stops an agent that didn't register. Its container stays for whoever

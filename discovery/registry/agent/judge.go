@@ -90,21 +90,22 @@ func assemble(owner string, agents []*seen, strangers map[string]bool, records [
 		}
 		return groups[name]
 	}
-	nodes := map[string]bool{}
+	nodes := map[string]string{} // the application of each
 	for _, agent := range agents {
-		nodes[agent.node] = true
+		nodes[agent.node] = agent.app
 		g := of(agent.app)
 		g.agents = append(g.agents, agent)
 	}
 	for _, record := range records {
 		g := of(record.resource.Name)
+		app, known := nodes[record.node]
 		switch {
 		case record.resource.Owner() != owner:
 			g.foreign = append(g.foreign, record)
-		case strangers[record.node] && !nodes[record.node]:
+		case strangers[record.node] && !known:
 			record.resource = disowned(record.resource)
 			g.foreign = append(g.foreign, record)
-		case nodes[record.node]:
+		case known && app == record.resource.Name:
 			g.present[record.node] = true
 		default:
 			g.stale = append(g.stale, record)
@@ -130,6 +131,12 @@ func disowned(r resource.Resource) resource.Resource {
 
 // ours says whether any of the group is.
 func (g *group) ours() bool { return len(g.agents) > 0 || len(g.stale) > 0 }
+
+// unserved says whether we have an agent for it, and none has a record.
+func (g *group) unserved() bool { return len(g.agents) > 0 && len(g.present) == 0 }
+
+// left says whether the agent has registered before.
+func (g *group) left() bool { return g.agents[0].spent && !g.agents[0].failed }
 
 // shown is the group as one resource, with what is wrong with it.
 func (g *group) shown(o *Options, settings string, now time.Time) (r resource.Resource, trouble string) {

@@ -110,9 +110,12 @@ func TestAssemble(t *testing.T) {
 	groups := assemble(testOwner, []*seen{
 		{id: "old", node: "n-old", app: "b", created: now.Add(-time.Hour)},
 		{id: "new", node: "n-new", app: "b", created: now},
-	}, nil, []served{recordOf("c", "theirs", "x"), recordOf("b", "n-new", testOwner), recordOf("a", "gone", testOwner), recordOf("b", "n-old", "x")})
+	}, nil, []served{
+		recordOf("c", "theirs", "x"), recordOf("b", "n-new", testOwner), recordOf("a", "gone", testOwner), recordOf("b", "n-old", "x"),
+		recordOf("d", "n-new", testOwner),
+	})
 
-	require.Len(t, groups, 3)
+	require.Len(t, groups, 4)
 	require.Equal(t, []string{"a", "b", "c"}, []string{groups[0].name, groups[1].name, groups[2].name})
 	b := groups[1]
 	require.Equal(t, "new", b.agents[0].id)
@@ -121,4 +124,6 @@ func TestAssemble(t *testing.T) {
 	require.Len(t, b.foreign, 1)
 	require.True(t, groups[0].ours())
 	require.False(t, groups[2].ours())
+	_, trouble := groups[3].shown(&Options{}, "", now)
+	require.Equal(t, troubleStale, trouble, "our container doesn't serve that, whoever says so")
 }

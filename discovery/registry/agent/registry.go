@@ -8,9 +8,7 @@ import (
 	"errors"
 	"io/fs"
 	"log/slog"
-	"maps"
 	"os"
-	"slices"
 	"strings"
 	"sync"
 	"time"
@@ -43,6 +41,7 @@ type Registry struct {
 	ctx    context.Context // ends with Close
 	cancel context.CancelFunc
 	joins  sync.WaitGroup
+	looks  sync.WaitGroup // of expect
 
 	mu sync.Mutex // protects the following
 	// known is what was learned of containers, by ID.
@@ -52,8 +51,12 @@ type Registry struct {
 	strangers map[string]bool
 	// removed are host IDs whose records were removed just now: lists lag.
 	removed map[string]time.Time
-	// unserved are those of our applications of which no agent has registered.
+	// unserved are those of our applications that no agent has registered; see
+	// Pending.
 	unserved map[string]bool
+	// expecting ends the looking for agents that nobody waits for; nil: none are
+	// looked for.
+	expecting context.CancelFunc
 	// tell is called when a join has ended; nil: nobody wants to know.
 	tell func()
 	// failures are of joins, until one of that application succeeds.
@@ -123,6 +126,7 @@ func (g *Registry) Close() {
 	g.mu.Unlock()
 	g.cancel()
 	g.joins.Wait()
+	g.looks.Wait()
 }
 
 // Settle waits until every agent that was started has registered or failed, and
@@ -150,34 +154,6 @@ const writeTimeout = time.Minute
 // WriteTimeout bounds one write; see discovery.Slow.
 func (g *Registry) WriteTimeout() time.Duration { return writeTimeout }
 
-// Tell has f called whenever an agent has registered its application, or has
-// failed to. It's called before the first write; f doesn't block.
-func (g *Registry) Tell(f func()) {
-	g.mu.Lock()
-	defer g.mu.Unlock()
-	g.tell = f
-}
-
-// Pending returns the applications of which no agent has registered, as of the last
-// List and what was done since; see discovery.Delayed.
-func (g *Registry) Pending() []string {
-	g.mu.Lock()
-	defer g.mu.Unlock()
-	return slices.Sorted(maps.Keys(g.unserved))
-}
-
-// noteUnserved notes which of all our applications have an agent and no record.
-func (g *Registry) noteUnserved(groups []*group) {
-	g.mu.Lock()
-	defer g.mu.Unlock()
-	clear(g.unserved)
-	for _, one := range groups {
-		if len(one.agents) > 0 && len(one.present) == 0 {
-			g.unserved[one.name] = true
-		}
-	}
-}
-
 // Canonical returns r as the registry lists it: see dynamic.Canonical. An agent's
 // record has no end of its own.
 func Canonical(r resource.Resource) (resource.Resource, error) {
@@ -194,6 +170,7 @@ func (g *Registry) List(ctx context.Context) ([]resource.Resource, error) {
 		return nil, trace.Wrap(err)
 	}
 	g.noteUnserved(groups)
+	g.expect(groups, settings)
 	all := make([]resource.Resource, 0, len(groups))
 	for _, one := range groups {
 		r, _ := one.shown(&g.opts, settings, time.Now())
@@ -245,6 +222,17 @@ func (g *Registry) look(ctx context.Context, name string) ([]*group, string, err
 	}
 	g.mu.Lock()
 	defer g.mu.Unlock()
+	groups := assemble(g.owner, agents, strangers, g.records(servers))
+	for _, one := range groups {
+		for _, agent := range one.agents {
+			g.noteAway(agent, one.present[agent.node])
+		}
+	}
+	return groups, settings, nil
+}
+
+// records are what lists show, but for what was removed just now. g.mu is held.
+func (g *Registry) records(servers []types.AppServer) []served {
 	records := make([]served, 0, len(servers))
 	for _, server := range servers {
 		if at, ok := g.removed[server.GetHostID()]; ok && time.Since(at) < time.Minute {
@@ -252,13 +240,7 @@ func (g *Registry) look(ctx context.Context, name string) ([]*group, string, err
 		}
 		records = append(records, served{server.GetHostID(), server.GetHostname(), dynamic.ReadApp(server.GetApp())})
 	}
-	groups := assemble(g.owner, agents, strangers, records)
-	for _, one := range groups {
-		for _, agent := range one.agents {
-			g.noteAway(agent, one.present[agent.node])
-		}
-	}
-	return groups, settings, nil
+	return records
 }
 
 // noteAway remembers since when an agent hasn't been registered. g.mu is held.

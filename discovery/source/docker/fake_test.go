@@ -2,6 +2,7 @@ package docker
 
 import (
 	"encoding/json"
+	"fmt"
 	"log/slog"
 	"maps"
 	"net"
@@ -40,6 +41,7 @@ type FakeEngine struct {
 	// images is what the Engine's image store says that names mean: names to
 	// IDs. Pulling and building anew moves them.
 	images    map[string]string
+	starts    int               // of the Engine: its own network has another ID after each
 	inspected map[string]string // the detail that was told, by ID
 	calls     []string
 	streams   []chan string
@@ -81,6 +83,7 @@ func (f *FakeEngine) start() {
 	require.NoError(f.t, err)
 	f.mu.Lock()
 	defer f.mu.Unlock()
+	f.starts++
 	f.listener = listener
 	f.server = &http.Server{Handler: http.HandlerFunc(f.serve)} //nolint:gosec // Nobody is slow here.
 	go f.server.Serve(listener)                                 //nolint:errcheck // It ends with the test.
@@ -171,7 +174,7 @@ func (f *FakeEngine) serve(w http.ResponseWriter, r *http.Request) {
 	case path == "/containers/json":
 		f.serveList(w, r)
 	case path == "/networks":
-		http.ServeFile(w, r, "testdata/engine/networks.json")
+		f.serveNetworks(w)
 	case path == "/events":
 		f.serveEvents(w, r)
 	default:
@@ -230,6 +233,19 @@ func (f *FakeEngine) matches(c object, filters map[string]map[string]bool) bool 
 		}
 	}
 	return true
+}
+
+func (f *FakeEngine) serveNetworks(w http.ResponseWriter) {
+	var networks []object
+	readJSON(f.t, "networks.json", &networks)
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	for _, one := range networks {
+		if one["Name"] == "bridge" {
+			one["Id"] = fmt.Sprintf("%064x", f.starts)
+		}
+	}
+	_ = json.NewEncoder(w).Encode(networks)
 }
 
 func (f *FakeEngine) serveContainer(w http.ResponseWriter, id string) {

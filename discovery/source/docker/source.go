@@ -38,8 +38,9 @@ type Source struct {
 	log      *slog.Logger
 
 	mu       sync.Mutex // protects the following
-	followed time.Time  // when events began to be followed
-	lost     bool       // they were, and aren't now
+	followed time.Time  // since when events are followed of the Engine as it runs
+	start    string     // the start of the Engine that they're of
+	lost     bool       // they were followed, and aren't now
 }
 
 var (

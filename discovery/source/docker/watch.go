@@ -10,6 +10,7 @@ import (
 
 	"github.com/docker/docker/api/types/events"
 	"github.com/docker/docker/api/types/filters"
+	"github.com/docker/docker/api/types/network"
 
 	"rollcall/diagnostics"
 )
@@ -30,16 +31,16 @@ func (s *Source) Watch(ctx context.Context, hint func()) error {
 	lost := false
 	for ctx.Err() == nil {
 		subscribed := false
-		err := s.follow(ctx, func() {
+		err := s.follow(ctx, func(start string) {
 			subscribed, pause = true, firstPause
-			s.follows(true)
+			s.follows(start)
 			if lost {
 				s.log.Info("Docker's events are followed again.", "engine", s.endpoint.host)
 				lost = false
 			}
 			hint()
 		}, hint)
-		s.follows(false)
+		s.loses()
 		if ctx.Err() != nil {
 			break
 		}
@@ -57,33 +58,41 @@ func (s *Source) Watch(ctx context.Context, hint func()) error {
 	return nil
 }
 
-// Since is since when events are followed; see discovery.Gradual. What the Engine
-// lists after they were lost may be young: with the Engine its containers start
-// anew, one after the other. So as long as they're lost, it's now.
-func (s *Source) Since() time.Time {
+// Since is since when the events of the Engine as it runs now are followed; see
+// discovery.Gradual. With the Engine its containers start anew, one after the
+// other, so what it lists after its start may be young. As long as events are lost
+// it isn't known whether it was started anew, and so it's now.
+func (s *Source) Since() (at time.Time, lost bool) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if s.lost {
-		return time.Now()
+		return time.Now(), true
 	}
-	return s.followed
+	return s.followed, false
 }
 
-// follows notes that events are followed from now on, or are lost. That they can't
-// be followed at first says nothing.
-func (s *Source) follows(now bool) {
+// follows notes that events are followed from now on, and of which start of the
+// Engine. If that's the one of before, nothing began anew: a proxy may have cut the
+// stream. A start that isn't known is taken for another.
+func (s *Source) follows(start string) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	switch {
-	case now:
-		s.followed, s.lost = time.Now(), false
-	case !s.followed.IsZero():
-		s.lost = true
+	if s.followed.IsZero() || start == "" || start != s.start {
+		s.followed = time.Now()
 	}
+	s.start, s.lost = start, false
+}
+
+// loses notes that events aren't followed any more. That they can't be followed at
+// first says nothing.
+func (s *Source) loses() {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.lost = !s.followed.IsZero()
 }
 
 // follow subscribes once and hints until the stream ends.
-func (s *Source) follow(ctx context.Context, subscribed, hint func()) error {
+func (s *Source) follow(ctx context.Context, subscribed func(start string), hint func()) error {
 	// The stream's own context ends the client's goroutine with this call.
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
@@ -97,7 +106,9 @@ func (s *Source) follow(ctx context.Context, subscribed, hint func()) error {
 	for {
 		select {
 		case <-begun:
-			subscribed()
+			// It's asked behind the subscription: a start that comes between the
+			// two ends that, and is seen the next time.
+			subscribed(conn.start(ctx, s.endpoint.timeout))
 		case message := <-messages:
 			if matters(message) {
 				hint()
@@ -109,6 +120,24 @@ func (s *Source) follow(ctx context.Context, subscribed, hint func()) error {
 			return s.endpoint.explain(err, "events")
 		}
 	}
+}
+
+// start names the start of the Engine: with each start it makes its own network
+// anew, and so with another ID, unless its containers run on (live-restore). Empty:
+// it isn't known.
+func (c *connection) start(ctx context.Context, timeout time.Duration) string {
+	ctx, cancel := context.WithTimeout(ctx, timeout)
+	defer cancel()
+	found, err := c.NetworkList(ctx, network.ListOptions{Filters: filters.NewArgs(filters.Arg("name", network.NetworkBridge))})
+	if err != nil {
+		return ""
+	}
+	for _, one := range found {
+		if one.Name == network.NetworkBridge {
+			return one.ID
+		}
+	}
+	return ""
 }
 
 // wanted are the events that the Engine is asked for.

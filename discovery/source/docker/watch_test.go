@@ -156,23 +156,49 @@ func refuseEvents(code int) func(f *FakeEngine) {
 	}
 }
 
-// TestSince has what is followed begin anew with each subscription: an Engine that
-// was restarted starts its containers one after the other.
+// TestSince has what is followed begin anew with each start of the Engine, which
+// starts its containers one after the other; and not when a proxy has cut the stream.
 func TestSince(t *testing.T) {
 	f := newFakeEngine(t)
 	s := f.source(t, everything())
-	require.Zero(t, s.Since(), "not followed yet, which says nothing")
+	since := func() time.Time {
+		t.Helper()
+		at, lost := s.Since()
+		require.False(t, lost)
+		return at
+	}
+	require.Zero(t, since(), "not followed yet, which says nothing")
 	hints := watching(t, s)
 	awaitHint(t, hints)
-	first := s.Since()
+	first := since()
 	require.WithinDuration(t, time.Now(), first, 10*time.Second)
-	require.Equal(t, first, s.Since())
+	require.Equal(t, first, since())
+
+	for range 2 {
+		f.emit("")
+		awaitHint(t, hints)
+		require.Equal(t, first, since(), "cut, and followed again: nothing began anew")
+	}
 
 	f.stop()
+	require.Eventually(t, func() bool { at, lost := s.Since(); return lost && at.After(first) }, 30*time.Second, time.Millisecond, "lost: it's now")
 	f.start()
-	require.Eventually(t, func() bool { return s.Since().After(first) }, 30*time.Second, time.Millisecond, "lost: it's now")
 	awaitHint(t, hints)
-	second := s.Since()
+	second := since()
 	require.True(t, second.After(first))
-	require.Equal(t, second, s.Since())
+	require.Equal(t, second, since())
+
+	// What can't be told from a start is taken for one.
+	f.change(func() {
+		f.intercept = func(w http.ResponseWriter, r *http.Request) bool {
+			if strings.HasSuffix(r.URL.Path, "/networks") {
+				w.WriteHeader(http.StatusForbidden)
+				return true
+			}
+			return false
+		}
+	})
+	f.emit("")
+	awaitHint(t, hints)
+	require.True(t, since().After(second))
 }
