@@ -98,7 +98,8 @@ func (f *fakeTeleport) start(t *testing.T) *fakeTeleport {
 	f.addr = listener.Addr().String()
 
 	f.grpc = grpc.NewServer(grpc.Creds(acceptedTLS{}),
-		grpc.UnaryInterceptor(interceptors.GRPCServerUnaryErrorInterceptor))
+		grpc.UnaryInterceptor(interceptors.GRPCServerUnaryErrorInterceptor),
+		grpc.StreamInterceptor(interceptors.GRPCServerStreamErrorInterceptor))
 	proto.RegisterAuthServiceServer(f.grpc, f)
 	f.registerIssuing(f.grpc)
 	if f.joinService {

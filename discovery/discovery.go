@@ -7,6 +7,7 @@ package discovery
 
 import (
 	"context"
+	"time"
 
 	"rollcall/discovery/resource"
 )
@@ -23,6 +24,15 @@ type Source interface {
 	// reconnects by itself; hint doesn't block. Hints are no content: the
 	// reader reads everything again.
 	Watch(ctx context.Context, hint func()) error
+}
+
+// Gradual may be had by a Source whose workloads come up one after the other,
+// and which can notice that they've begun to.
+type Gradual interface {
+	// Since returns since when all that happened has been followed without a
+	// gap; zero: that was never so, and says nothing. It's safe for concurrent
+	// use with Watch.
+	Since() time.Time
 }
 
 // Candidate is one workload and the resource that it asks for.
@@ -60,8 +70,9 @@ type Reader interface {
 	// List returns every resource of the kind that we can see, or an error:
 	// never a part.
 	List(ctx context.Context) ([]resource.Resource, error)
-	// Get reads one, past any cache of ours; failure.NotFound if there's none
-	// (or none that we may see).
+	// Get reads one, past any cache of ours; failure.NotFound if there's none;
+	// failure.Refused if there's one that we may not see. Where the cluster
+	// doesn't tell the two apart, it's failure.NotFound.
 	Get(ctx context.Context, name string) (resource.Resource, error)
 }
 
@@ -74,8 +85,33 @@ type Writer interface {
 	Delete(ctx context.Context, r resource.Resource) error
 }
 
+// Slow may be had by a Registry whose writes take longer than a call to the
+// cluster.
+type Slow interface {
+	// WriteTimeout bounds one write.
+	WriteTimeout() time.Duration
+}
+
+// Delayed may be had by a Registry whose writes only begin something.
+type Delayed interface {
+	// Pending returns the names of ours that are listed, or were written since,
+	// and aren't registered yet. It's safe for concurrent use.
+	Pending() []string
+}
+
 // Registry is where resources of one kind are registered.
 type Registry interface {
 	Reader
 	Writer
+}
+
+// Watched is a Registry that tells when somebody changes what is registered.
+type Watched interface {
+	// Watch calls changed for every change of the kind, whoever makes it, with
+	// what is there now, nil if it's gone; what we may not see may be told too.
+	// subscribed is called once nothing is missed any more. Changes are hints: a
+	// reader lists again. Watch returns nil when ctx ends, or when it's to be
+	// called again; failure.Refused says that we may not watch. Neither function
+	// blocks.
+	Watch(ctx context.Context, subscribed func(), changed func(key resource.Key, now *resource.Resource)) error
 }

@@ -129,6 +129,13 @@ func (f *FakeTeleport) All() map[string]resource.Resource {
 // Names returns the names of what there is, sorted.
 func (f *FakeTeleport) Names() []string { return slices.Sorted(maps.Keys(f.All())) }
 
+// Reads returns how often everything was listed, and one was read.
+func (f *FakeTeleport) Reads() (lists, gets int) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	return f.lists, f.gets
+}
+
 // Writes returns what was written, as "op name" words.
 func (f *FakeTeleport) Writes() []string {
 	f.mu.Lock()
@@ -178,6 +185,9 @@ func (f *FakeTeleport) Get(ctx context.Context, name string) (resource.Resource,
 	}
 	f.expire()
 	r, ok := f.view(name)
+	if there, exists := f.things[name]; !ok && exists && !f.visible(there) {
+		return resource.Resource{}, failure.New(failure.Refused, "app %q is registered, but the role may not see it", name)
+	}
 	if !ok {
 		return resource.Resource{}, failure.New(failure.NotFound, "app %q doesn't exist", name)
 	}

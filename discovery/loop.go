@@ -4,6 +4,8 @@ import (
 	"context"
 	"time"
 
+	"golang.org/x/time/rate"
+
 	"rollcall/diagnostics"
 )
 
@@ -38,10 +40,10 @@ func (n note) put(reason string) {
 }
 
 // wakers are what wakes the loop. They're safe for concurrent use.
-type wakers struct{ hint, full, retry note }
+type wakers struct{ hint, full, retry, change note }
 
 func newWakers() wakers {
-	return wakers{hint: make(note, 1), full: make(note, 1), retry: make(note, 1)}
+	return wakers{hint: make(note, 1), full: make(note, 1), retry: make(note, 1), change: make(note, 1)}
 }
 
 // look is what the loop does next.
@@ -68,20 +70,56 @@ type schedule struct {
 	// unsure counts good cycles in a row after which what is registered wasn't
 	// known.
 	unsure int
+
+	// listed is when the last full list was begun.
+	listed time.Time
+	// sift is when the changes that were heard are gone through; zero: none
+	// were.
+	sift time.Time
+	// echo is when a full comparison is due because of one; zero: none is.
+	echo time.Time
+	// paced says how soon that may be.
+	paced *rate.Limiter
 }
 
 // next returns when the loop looks next.
 func (s *schedule) next() time.Time {
-	if !s.part.IsZero() && s.part.Before(s.full) {
-		return s.part
+	next := s.full
+	for _, at := range []time.Time{s.part, s.echo, s.sift} {
+		next = earliest(next, at)
 	}
-	return s.full
+	return next
+}
+
+// begin starts over: nothing is known of what is registered.
+func (s *schedule) begin(now time.Time) {
+	*s = schedule{
+		random: s.random, interval: s.interval, full: now.Add(firstRead).Round(0),
+		paced: rate.NewLimiter(rate.Every(pace), soonLooks),
+	}
+}
+
+// hear has what was heard gone through soon.
+func (s *schedule) hear(now time.Time) {
+	if s.sift.IsZero() {
+		s.sift = now.Add(gathering).Round(0)
+	}
+}
+
+// changed asks for a full comparison: at once, if there weren't many of late.
+func (s *schedule) changed(now time.Time) {
+	if s.echo.IsZero() {
+		s.echo = now.Add(s.paced.ReserveN(now, 1).DelayFrom(now)).Round(0)
+	}
 }
 
 // worked sets the times after a good cycle.
 func (s *schedule) worked(now time.Time, full bool, part time.Time) {
 	s.failures = 0
 	s.part = part.Round(0)
+	if full {
+		s.echo = time.Time{}
+	}
 	if full || !s.full.After(now) {
 		s.full = now.Add(jittered(s.interval, s.random())).Round(0)
 	}
@@ -103,7 +141,7 @@ func (s *schedule) failed(now time.Time, source bool) {
 	s.failures++
 	s.source = source
 	s.full = now.Add(retryDelay(s.failures, s.random())).Round(0)
-	s.part = time.Time{}
+	s.part, s.echo = time.Time{}, time.Time{}
 }
 
 // retryDelay returns the wait after so many failures in a row (1 or more), with
@@ -139,9 +177,7 @@ func (r *Reconciler) watch(ctx context.Context) {
 func (r *Reconciler) loop(ctx context.Context, until func() time.Time) {
 	// The first look waits for the subscription's own hint, so that nothing
 	// that happens between the two is missed.
-	r.schedule.full = time.Now().Add(firstRead).Round(0)
-	r.schedule.part = time.Time{}
-	r.schedule.failures = 0
+	r.schedule.begin(time.Now())
 	for ctx.Err() == nil {
 		look, ok := r.wait(ctx)
 		if ok && ctx.Err() == nil {
@@ -172,14 +208,22 @@ func (r *Reconciler) wait(ctx context.Context) (look, bool) {
 		}
 		r.debounce(ctx)
 		return look{full: !r.seen.listed, reason: "the source changed"}, true
+	case <-r.wakers.change:
+		r.schedule.hear(time.Now())
+		return look{}, false
 	case <-timer.C:
 	}
 	now := time.Now()
+	if !r.schedule.sift.IsZero() && !now.Before(r.schedule.sift) {
+		r.sift(now)
+	}
 	switch {
 	case r.history.frozen() && r.history.approved(r.log):
 		return look{reason: "deletions were approved"}, true
 	case !now.Before(r.schedule.full):
 		return look{full: true, reason: "full comparison"}, true
+	case !r.schedule.echo.IsZero() && !now.Before(r.schedule.echo):
+		return look{full: true, reason: "what is registered was changed"}, true
 	case !now.Before(r.schedule.next()):
 		return look{reason: "due"}, true
 	}

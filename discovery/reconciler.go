@@ -3,6 +3,7 @@ package discovery
 import (
 	"context"
 	"log/slog"
+	"sync"
 	"sync/atomic"
 	"time"
 
@@ -76,6 +77,7 @@ type Reconciler struct {
 	limiter *rate.Limiter
 	pulse   pulse.Pulse
 	wakers  wakers
+	heard   heard
 
 	// What follows belongs to the goroutine in Run, Once or a command.
 
@@ -85,9 +87,12 @@ type Reconciler struct {
 	desired []plan.Desired
 	// goodReads counts them since the work began.
 	goodReads int
-	absences  map[resource.Key]plan.Absence
-	items     items
-	history   history
+	// readable is since when the source can be read without a failure; zero: it
+	// can't, or that isn't known yet.
+	readable time.Time
+	absences map[resource.Key]plan.Absence
+	items    items
+	history  history
 	// begun is true after the first plan since the work began.
 	begun    bool
 	schedule schedule
@@ -223,14 +228,12 @@ func (r *Reconciler) waiting(err error) {
 func (r *Reconciler) work(ctx context.Context, until func() time.Time) error {
 	r.begin(ctx, until)
 	ctx, cancel := context.WithCancel(ctx)
-	watching := make(chan struct{})
-	go func() {
-		defer close(watching)
-		r.watch(ctx)
-	}()
+	var watching sync.WaitGroup
+	watching.Go(func() { r.watch(ctx) })
+	watching.Go(func() { r.hear(ctx) })
 	defer func() {
 		cancel()
-		<-watching
+		watching.Wait()
 	}()
 	r.loop(ctx, until)
 	return nil
@@ -241,6 +244,7 @@ func (r *Reconciler) begin(ctx context.Context, until func() time.Time) {
 	r.seen = registered{}
 	r.absences = nil
 	r.goodReads = 0
+	r.readable = time.Time{}
 	r.begun = false
 	r.items.forget()
 	// With a lease, another may have deleted in the last hour.

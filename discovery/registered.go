@@ -41,12 +41,15 @@ type recentWrite struct {
 	// after is what the last of them left, at that time.
 	after *resource.Resource
 	at    time.Time
+	// told says that Teleport's events have told of the last write.
+	told bool
 }
 
 // list reads every kind anew.
 func (r *Reconciler) list(ctx context.Context) error {
 	ctx, cancel := context.WithTimeout(ctx, listTimeout)
 	defer cancel()
+	began := time.Now()
 	all := make([]resource.Resource, 0, len(r.seen.all))
 	for _, kind := range resource.Kinds() {
 		registry, ok := r.opts.Registries[kind]
@@ -63,6 +66,7 @@ func (r *Reconciler) list(ctx context.Context) error {
 		all = append(all, some...)
 	}
 	r.seen.take(all, time.Now())
+	r.schedule.listed = began
 	return nil
 }
 
@@ -115,6 +119,25 @@ func (s *registered) current(key resource.Key, there *resource.Resource, now tim
 		return write.after
 	}
 	return there
+}
+
+// hear takes over what was told of one resource, in order. What is told after our
+// own write is somebody's later doing, even if it's what was there before.
+func (s *registered) hear(key resource.Key, states []*resource.Resource) {
+	write, recent := s.recent[key]
+	if !recent {
+		return
+	}
+	for _, now := range states {
+		switch {
+		case same(now, write.after):
+			write.told = true
+		case write.told:
+			delete(s.recent, key)
+			return
+		}
+	}
+	s.recent[key] = write
 }
 
 // note takes over what was written.

@@ -85,7 +85,7 @@ func TestDiscoveryCommands(t *testing.T) {
 		out = a.must(t, "apply")
 
 		require.Contains(t, out, "2 created")
-		require.Equal(t, []string{one, two}, r.registered(t))
+		r.awaitCache(t, one, two)
 		out = a.must(t, "plan", "--format", "json")
 		var p struct {
 			Actions   []struct{ Op string }

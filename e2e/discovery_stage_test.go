@@ -76,22 +76,42 @@ services:
 %s`, a.cluster.Info().ProxyAddr, a.token, a.storage, services), 0o600))
 }
 
-// employ does what the documentation has an administrator do: the role that
-// `discovery roles` prints, a bot with it, and the bot's token in its file.
-// change may narrow the role.
+// employ does what the documentation has an administrator do, with the official
+// tctl: the role that `discovery roles` prints, a bot with it, and the bot's token
+// in its file. change may narrow the role.
 func (a *registrarAgent) employ(t *testing.T, bot string, change func(*types.RoleV6)) {
+	t.Helper()
+	if change != nil {
+		a.employNarrowed(t, bot, change)
+		return
+	}
+	a.cluster.CreateWithTctl(t, suite.WriteFile(t, "role.yaml", a.must(t, "roles", "--bot", bot)))
+	a.hire(t, a.cluster.AddBot(t, bot, a.role()))
+}
+
+// role is the name that `discovery roles` gives the service's role.
+func (a *registrarAgent) role() string { return a.name + "-registrar" }
+
+// hire puts a bot's token where the agent looks for it.
+func (a *registrarAgent) hire(t *testing.T, bot harness.Bot) {
+	t.Helper()
+	a.bot = bot
+	require.NoError(t, os.WriteFile(a.token, []byte(bot.Token+"\n"), 0o600))
+}
+
+// employNarrowed makes the role another one than was printed. It's read as
+// strictly as can be: a field that this Teleport doesn't know would be lost
+// without a word.
+func (a *registrarAgent) employNarrowed(t *testing.T, bot string, change func(*types.RoleV6)) {
 	t.Helper()
 	out := a.must(t, "roles", "--bot", bot, "--format", "json")
 	role := new(types.RoleV6)
 	decoder := json.NewDecoder(strings.NewReader(out))
 	decoder.DisallowUnknownFields()
 	require.NoError(t, decoder.Decode(role), out)
-	if change != nil {
-		change(role)
-	}
+	change(role)
 	a.cluster.PutRole(t, role)
-	a.bot = a.cluster.CreateBot(t, bot, role.GetName())
-	require.NoError(t, os.WriteFile(a.token, []byte(a.bot.Token+"\n"), 0o600))
+	a.hire(t, a.cluster.CreateBot(t, bot, role.GetName()))
 }
 
 // owner is whose the agent's resources are.
@@ -131,6 +151,7 @@ type entry struct {
 	URI        string            `json:"uri"`
 	PublicAddr string            `json:"public_addr,omitempty"`
 	Labels     map[string]string `json:"labels,omitempty"`
+	Workload   string            `json:"workload,omitempty"`
 }
 
 // app is an entry for an application at an address.
@@ -144,6 +165,12 @@ func (r *registrar) write(t *testing.T, entries ...entry) {
 	if entries == nil {
 		entries = []entry{}
 	}
+	r.writeEntries(t, entries)
+}
+
+// writeEntries is write for entries of any form.
+func (r *registrar) writeEntries(t *testing.T, entries any) {
+	t.Helper()
 	// JSON is YAML.
 	body, err := json.Marshal(map[string]any{"resources": entries})
 	require.NoError(t, err)
@@ -170,14 +197,25 @@ func (r *registrar) registered(t *testing.T) []string {
 // await waits until exactly these applications are registered.
 func (r *registrar) await(t *testing.T, agent *harness.Process, names ...string) {
 	t.Helper()
-	want := slices.Clone(names)
-	slices.Sort(want)
-	agent.WaitFor(t, patience, fmt.Sprintf("the registered applications %v", want), func() error {
+	agent.WaitFor(t, patience, fmt.Sprintf("the registered applications %v", names), r.only(t, names))
+}
+
+// awaitCache is await after a command that has registered just these: the
+// cluster's cache may not show them yet.
+func (r *registrar) awaitCache(t *testing.T, names ...string) {
+	t.Helper()
+	harness.Eventually(t, patience, fmt.Sprintf("the registered applications %v in the cluster's cache", names), r.only(t, names))
+}
+
+// only says what else is registered than these applications, or in place of them.
+func (r *registrar) only(t *testing.T, names []string) func() error {
+	want := slices.Sorted(slices.Values(names))
+	return func() error {
 		if got := r.registered(t); !slices.Equal(got, want) {
 			return fmt.Errorf("they're %v", got)
 		}
 		return nil
-	})
+	}
 }
 
 // written is a write of an application in the cluster's audit log.
@@ -259,4 +297,26 @@ func (r *registrar) asStored(t *testing.T, name string) ([]byte, error) {
 		return nil, err
 	}
 	return json.Marshal(app)
+}
+
+// log are the lines that the agent has logged of the registrar's service.
+func (r *registrar) log(agent *harness.Process) []string {
+	var lines []string
+	for line := range strings.Lines(agent.Stderr.String()) {
+		if strings.Contains(line, "service="+r.name) {
+			lines = append(lines, line)
+		}
+	}
+	return lines
+}
+
+// lines counts the lines that hold all the words.
+func lines(all []string, words ...string) int {
+	n := 0
+	for _, line := range all {
+		if !slices.ContainsFunc(words, func(word string) bool { return !strings.Contains(line, word) }) {
+			n++
+		}
+	}
+	return n
 }

@@ -32,29 +32,29 @@ type registryStage struct {
 // as bots that have just the roles that rollcall prints.
 func TestRegistries(t *testing.T) {
 	// TestRole is a unit test, which runs with the others of its module.
-	runRegistryTests(t, "Test", "^(TestAgent.*|TestRole)$", nil)
+	runRegistryTests(t, harness.Unique(t, "owner"), "Test", "^(TestAgent.*|TestRole)$", nil)
 }
 
 // TestAgentRegistry runs those of agents in containers of a real Docker Engine.
 func TestAgentRegistry(t *testing.T) {
 	docker := suite.Docker(t)
-	runRegistryTests(t, "^TestAgent", "^$", func(stage *registryStage) {
+	owner := harness.Unique(t, "owner")
+	runRegistryTests(t, owner, "^TestAgent", "^$", func(stage *registryStage) {
 		stage.TeleportImage = docker.TeleportImage()
 		stage.WebImage = docker.WebImage("rabbitmq")
-		docker.RemoveLabelled("rollcall/owner=" + registryOwner)
+		docker.RemoveLabelled("rollcall/owner=" + owner)
 	})
 }
 
-// registryOwner is whom the resources of the registries' tests belong to.
-const registryOwner = "e2e-bot/e2e-host/registry"
-
-func runRegistryTests(t *testing.T, run, skip string, more func(*registryStage)) {
+// runRegistryTests runs some of them; what they register belongs to the owner,
+// which no other run has.
+func runRegistryTests(t *testing.T, owner, run, skip string, more func(*registryStage)) {
 	c := suite.NewCluster(t, harness.ClusterOptions{})
 	info := c.Info()
 	stage := registryStage{
 		ProxyAddr: info.ProxyAddr, ProxyCA: info.ProxyCA, AdminIdentity: info.AdminIdentity, Bots: map[string]string{},
 	}
-	for _, role := range registryRoles(t) {
+	for _, role := range registryRoles(t, owner) {
 		createRole(t, c, role)
 		stage.Bots[role.GetName()] = c.CreateBot(t, "registry-"+role.GetName(), role.GetName()).Token
 	}
@@ -66,7 +66,7 @@ func runRegistryTests(t *testing.T, run, skip string, more func(*registryStage))
 	tests := suite.Start(t, harness.Command{
 		Path: suite.Bin.Registry,
 		Args: []string{"-test.v", "-test.run", run, "-test.skip", skip, "-test.timeout", "8m"},
-		Env:  []string{"ROLLCALL_E2E_STAGE=" + suite.WriteFile(t, "stage.json", string(content))},
+		Env:  []string{"ROLLCALL_E2E_STAGE=" + suite.WriteFile(t, "stage.json", string(content)), "ROLLCALL_E2E_OWNER=" + owner},
 	})
 	result := tests.WaitAtMost(t, 9*time.Minute)
 	passed := strings.Count(tests.Stdout.String(), "--- PASS: ")
@@ -79,10 +79,10 @@ func runRegistryTests(t *testing.T, run, skip string, more func(*registryStage))
 // registryRoles are the roles that rollcall makes for the tests' services. They
 // are read as strictly as can be: a field that this Teleport doesn't know would
 // be lost without a word.
-func registryRoles(t *testing.T) []*types.RoleV6 {
+func registryRoles(t *testing.T, owner string) []*types.RoleV6 {
 	t.Helper()
 	dir := suite.Dir(t)
-	suite.Start(t, harness.Command{Path: suite.Bin.Registry, Env: []string{"ROLLCALL_E2E_ROLES=" + dir}}).Succeed(t)
+	suite.Start(t, harness.Command{Path: suite.Bin.Registry, Env: []string{"ROLLCALL_E2E_ROLES=" + dir, "ROLLCALL_E2E_OWNER=" + owner}}).Succeed(t)
 	files, err := filepath.Glob(filepath.Join(dir, "*.json"))
 	require.NoError(t, err)
 	var roles []*types.RoleV6

@@ -53,6 +53,8 @@ type front struct {
 	counts *counts
 	peers  peers
 	limit  int
+	// names are what answers call the options.
+	names Names
 	// handler serves HTTP.
 	handler http.Handler
 	// stream serves a TCP connection until its end; nil: all is HTTP. kind
@@ -182,7 +184,7 @@ func (f *front) admit(ctx context.Context, conn net.Conn, q *queue) {
 	c := f.place(conn)
 	if c == nil {
 		f.counts.limited.Inc()
-		f.refuse(conn, what, http.StatusServiceUnavailable, fullAnswer(f.limit))
+		f.refuse(conn, what, http.StatusServiceUnavailable, fullAnswer(f.limit, f.names))
 		return
 	}
 	if !f.peers.ask && what != kindUnsure {
@@ -211,7 +213,7 @@ func (f *front) deny(c *client, what kind) {
 	if n := f.denials.next(denialPause); n > 0 {
 		f.log.Warn("A connection of a user who may not use this tunnel is refused.", "peer_uid", c.user, "connections", n)
 	}
-	f.refuse(c.detach(), what, http.StatusForbidden, deniedAnswer())
+	f.refuse(c.detach(), what, http.StatusForbidden, deniedAnswer(f.names))
 }
 
 // ascertain waits until it's known what a connection is for. If that takes too

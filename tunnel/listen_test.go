@@ -216,3 +216,28 @@ func TestPeersOverTCP(t *testing.T) {
 	require.Equal(t, kindPeer, got.kind())
 	require.EqualValues(t, 1, other.metric("connections_total", prometheus.Labels{"result": "peer"}))
 }
+
+// TestMessagesNameWhatTheUserTyped: a command's user knows flags and no keys.
+func TestMessagesNameWhatTheUserTyped(t *testing.T) {
+	names := Names{"allow_remote": "--allow-remote", "bearer_token": "--bearer-token", "allowed_hosts": "--allowed-host", "peer_users": "--peer-user"}
+	for option, want := range map[string]string{
+		"peer_users": "--peer-user", "peer_users[3]": "--peer-user", "socket.mode": "socket.mode", "readers[1].user": "readers[1].user",
+	} {
+		require.Equal(t, want, names.Of(option))
+		require.Equal(t, option, Names(nil).Of(option))
+	}
+	for _, test := range []struct {
+		names      Names
+		bind, host string
+	}{
+		{nil, "set allow_remote: true together with bearer_token", "add the name to allowed_hosts"},
+		{names, "set --allow-remote together with --bearer-token", "add the name to --allowed-host"},
+	} {
+		_, err := bind(t.Context(), ListenOptions{Listen: "tcp://0.0.0.0:0", Names: test.names}, nil)
+		require.ErrorContains(t, err, test.bind)
+		r := run(t, newFakeTeleport(t, hello).Listener.Addr().String(), func(o *Options, _ *Dependencies, _ *fakeSource) { o.Names = test.names })
+		foreign := request(t, http.MethodGet, r.url("/"), nil)
+		foreign.Host = "evil.example"
+		require.Contains(t, ask(t, foreign).body, test.host)
+	}
+}

@@ -47,6 +47,7 @@ func Role(o RoleOptions) (types.Role, []string, error) {
 			allow.DatabaseLabels = limit
 		case resource.KindKubeCluster:
 			allow.KubernetesLabels = limit
+			warnings = append(warnings, kubeWarning)
 		case resource.KindWindowsDesktop:
 			allow.WindowsDesktopLabels = limit
 			warnings = append(warnings, desktopWarning)
@@ -87,6 +88,8 @@ const (
 	leaseWarning = "Lease: the right to semaphores can't be limited to one. Whoever has this bot's identity can take any of the cluster's, such as those that limit users' sessions."
 
 	mixedWarning = "The service registers applications in both modes: app_labels can't be limited then, and the cluster itself doesn't keep the service from changing others' dynamic applications. Use a bot and a service for each mode."
+
+	kubeWarning = "Kubernetes clusters: labels limit what is listed and written, but not what is watched. Whoever has this bot's identity can watch every dynamic Kubernetes cluster that anybody registers or changes, with the credentials in its kubeconfig."
 
 	desktopWarning = "Windows desktops: the cluster checks labels when a desktop is changed or deleted, and doesn't when one is created."
 )

@@ -21,7 +21,7 @@ func TestRole(t *testing.T) {
 		warnings []string
 	}{
 		"app":   {RoleOptions{Name: "app", Owner: "o", Dynamic: []resource.Kind{resource.KindApp}}, nil},
-		"all":   {RoleOptions{Name: "all", Owner: "o", Dynamic: resource.Kinds(), Lease: true}, []string{desktopWarning, leaseWarning}},
+		"all":   {RoleOptions{Name: "all", Owner: "o", Dynamic: resource.Kinds(), Lease: true}, []string{kubeWarning, desktopWarning, leaseWarning}},
 		"agent": {RoleOptions{Name: "agent", Owner: "o", Agent: true}, []string{agentWarning}},
 	}
 	for name, test := range tests {

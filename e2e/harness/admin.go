@@ -70,7 +70,17 @@ func (c *Cluster) CreateBot(t T, name string, roles ...string) Bot {
 		t.Fatalf("bot %s: %v", name, err)
 	}
 	bot := Bot{Name: name, User: made.UserName, Role: made.RoleName, Token: made.TokenID}
-	Eventually(t, cacheTimeout, "bot "+name, func() error {
+	c.awaitBot(t, bot)
+	return bot
+}
+
+// awaitBot waits until the caches have all of a bot.
+func (c *Cluster) awaitBot(t T, bot Bot) {
+	t.Helper()
+	ctx, cancel := context.WithTimeout(t.Context(), callTimeout)
+	defer cancel()
+	admin := c.Client(t)
+	Eventually(t, cacheTimeout, "bot "+bot.Name, func() error {
 		if _, err := admin.GetUser(bot.User, false); err != nil {
 			return err
 		}
@@ -80,7 +90,6 @@ func (c *Cluster) CreateBot(t T, name string, roles ...string) Bot {
 		_, err := admin.GetToken(ctx, bot.Token)
 		return err
 	})
-	return bot
 }
 
 // DeleteBot removes a bot with its user and role.

@@ -133,6 +133,17 @@ func (s *typed[R]) create(ctx context.Context, r resource.Resource) error {
 	return trace.Wrap(s.cluster.Create(ctx, made))
 }
 
+func (s *typed[R]) watch(ctx context.Context, subscribed func(), changed func(string, *resource.Resource)) error {
+	return trace.Wrap(s.cluster.Watch(ctx, subscribed, func(name string, now R, there bool) {
+		if !there {
+			changed(name, nil)
+			return
+		}
+		read := s.form.read(now)
+		changed(name, &read)
+	}))
+}
+
 // typedFound is a resource as it was just read.
 type typedFound[R types.ResourceWithLabels] struct {
 	store *typed[R]

@@ -6,6 +6,8 @@ import (
 	"maps"
 	"slices"
 	"strings"
+	"sync"
+	"time"
 
 	types "github.com/docker/docker/api/types/container"
 	"github.com/docker/docker/api/types/filters"
@@ -34,9 +36,16 @@ type Source struct {
 	engine   *engine
 	decider  *decider
 	log      *slog.Logger
+
+	mu       sync.Mutex // protects the following
+	followed time.Time  // when events began to be followed
+	lost     bool       // they were, and aren't now
 }
 
-var _ discovery.Source = (*Source)(nil)
+var (
+	_ discovery.Source  = (*Source)(nil)
+	_ discovery.Gradual = (*Source)(nil)
+)
 
 // New returns the source of options that Validate has passed; it validates them
 // once more. It reaches no Engine yet.

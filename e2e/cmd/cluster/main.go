@@ -7,7 +7,8 @@
 // standard output, and to the file given with --ready-file. It stops on SIGINT
 // and SIGTERM, and with --leash also when standard input ends.
 //
-// `cluster start -c FILE` is an agent in place of that: `teleport start`.
+// `cluster start -c FILE` is an agent in place of that: `teleport start`. Called
+// by the name tctl (a link will do), it's the official tctl.
 package main
 
 import (
@@ -48,6 +49,10 @@ type options struct {
 }
 
 func main() {
+	if isTctl(os.Args[0]) {
+		tctl()
+		return
+	}
 	os.Exit(run(os.Args[1:], os.Stdin, os.Stdout, os.Stderr))
 }
 
