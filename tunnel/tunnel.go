@@ -94,6 +94,9 @@ func (l *listening) open(ctx context.Context) (*endpoint, error) {
 		return bind(ctx, l.opts, nil)
 	}
 	another, err := passed.Again(l.passed)
+	if errors.Is(err, passed.ErrNoDescriptor) {
+		another, err = l.passed, nil // systemd's have one
+	}
 	if err != nil {
 		return nil, failure.Wrap(failure.Configuration, err, "the socket that systemd passed can't be listened on: %s", systemCause(err))
 	}
