@@ -133,10 +133,11 @@ func (c *countingConn) Write(p []byte) (int, error) {
 // this host and the client as much as the answer does.
 func TestSmallAnswersGoOutInOnePiece(t *testing.T) {
 	f := newFakeTeleport(t, hello)
-	plain, err := net.Listen("tcp", "127.0.0.1:0")
-	require.NoError(t, err)
-	counted := &countingListener{Listener: plain}
-	r := run(t, f.Listener.Addr().String(), func(_ *Options, d *Dependencies, _ *fakeSource) { d.Listener = counted })
+	counted := &countingListener{}
+	r := runBound(t, f.Listener.Addr().String(), nil, func(own net.Listener) net.Listener {
+		counted.Listener = own
+		return counted
+	})
 
 	const answers = 50
 	for range answers {
