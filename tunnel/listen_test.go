@@ -233,7 +233,7 @@ func TestMessagesNameWhatTheUserTyped(t *testing.T) {
 		{nil, "set allow_remote: true together with bearer_token", "add the name to allowed_hosts"},
 		{names, "set --allow-remote together with --bearer-token", "add the name to --allowed-host"},
 	} {
-		_, err := bind(t.Context(), ListenOptions{Listen: "tcp://0.0.0.0:0", Names: test.names})
+		_, err := bind(t.Context(), ListenOptions{Listen: "tcp://0.0.0.0:0", Names: test.names}, nil)
 		require.ErrorContains(t, err, test.bind)
 		r := run(t, newFakeTeleport(t, hello).Listener.Addr().String(), func(o *Options, _ *Dependencies, _ *fakeSource) { o.Names = test.names })
 		foreign := request(t, http.MethodGet, r.url("/"), nil)
