@@ -223,6 +223,7 @@ func TestProxyAsksOnceForWhatIsMissing(t *testing.T) {
 	} {
 		t.Run(test.name, func(t *testing.T) {
 			p, apps, client := runProxy(t, nil)
+			began := time.Now()
 			first := fetch(t, client, request(t, http.MethodGet, test.url, nil))
 			require.Equal(t, http.StatusNotFound, first.status)
 			for range 20 {
@@ -230,7 +231,8 @@ func TestProxyAsksOnceForWhatIsMissing(t *testing.T) {
 				require.Equal(t, http.StatusNotFound, got.status)
 				require.Equal(t, first.body, got.body)
 			}
-			require.Equal(t, 1, apps.asked())
+			// More than once only if a busy host took longer than it's remembered.
+			require.LessOrEqual(t, apps.asked(), 1+int(time.Since(began)/unknownTime))
 
 			apps.set(func(f *fakeApplications) { f.added = "late" })
 			p.RenewNow("test")
@@ -311,15 +313,16 @@ func TestLogsNameTheApplicationOnce(t *testing.T) {
 	r := run(t, newFakeTeleport(t, hello).Listener.Addr().String(), nil)
 	require.Equal(t, http.StatusOK, r.get(t, "/").status)
 
-	for app, text := range map[string]string{"a": log.String(), "nothing": log.String(), appName: r.log.String()} {
-		lines := 0
-		for line := range strings.Lines(text) {
-			if strings.Contains(line, " app="+app+" ") {
-				lines++
+	for app, text := range map[string]func() string{"a": log.String, "nothing": log.String, appName: r.log.String} {
+		mark := " app=" + app + " "
+		// The client may be answered before the line is written.
+		eventually(t, "a line of "+app, func() bool { return strings.Contains(text(), mark) })
+		for line := range strings.Lines(text()) {
+			if strings.Contains(line, mark) {
 				require.Equal(t, 1, strings.Count(line, " app="), line)
 			}
 		}
-		require.Equal(t, 1, lines, "%s in %s", app, text)
+		require.Equal(t, 1, strings.Count(text(), mark), text())
 	}
 }
 
