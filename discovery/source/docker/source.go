@@ -6,6 +6,7 @@ import (
 	"maps"
 	"slices"
 	"strings"
+	"time"
 
 	types "github.com/docker/docker/api/types/container"
 	"github.com/docker/docker/api/types/filters"
@@ -34,6 +35,9 @@ type Source struct {
 	engine   *engine
 	decider  *decider
 	log      *slog.Logger
+	// afterthoughts are the pauses after an event at whose ends is hinted once
+	// more.
+	afterthoughts []time.Duration
 }
 
 var _ discovery.Source = (*Source)(nil)
@@ -48,7 +52,7 @@ func New(options Options, deps Deps) (*Source, error) {
 	if err != nil {
 		return nil, err
 	}
-	s := &Source{options: options, endpoint: reached, engine: newEngine(reached), log: deps.Log}
+	s := &Source{options: options, endpoint: reached, engine: newEngine(reached), log: deps.Log, afterthoughts: afterthoughts()}
 	s.decider = &decider{options: &s.options, template: deps.Template, host: deps.Host, hostAddress: options.AdvertiseAddress}
 	if s.decider.hostAddress == "" && options.Local(deps.Getenv) {
 		s.decider.hostAddress = "127.0.0.1"
