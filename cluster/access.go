@@ -30,6 +30,9 @@ type lent struct {
 	until time.Time
 	// clock is the server's.
 	clock serverClock
+	// doubt has the next call learn the clock anew, with another impersonated
+	// identity.
+	doubt func()
 	// giveBack returns the connection; an error of the transport throws it away.
 	giveBack func(err error)
 }
@@ -64,7 +67,7 @@ func (i *Issuer) lend(ctx context.Context, req CertRequest) (*lent, error) {
 		i.release(imp)
 		return nil, trace.Wrap(err)
 	}
-	return &lent{connection: conn, roles: roles, until: imp.creds.NotAfter(), clock: imp.clock, giveBack: func(err error) {
+	return &lent{connection: conn, roles: roles, until: imp.creds.NotAfter(), clock: imp.clock, doubt: func() { i.forget(imp) }, giveBack: func(err error) {
 		i.bot.forgetBroken(imp.creds, err)
 		release()
 		i.release(imp)
@@ -85,7 +88,7 @@ func (c *Cluster) AccessWithIdentity(content []byte, log *slog.Logger) (*Access,
 		if err != nil {
 			return nil, trace.Wrap(err)
 		}
-		return &lent{connection: conn, until: creds.NotAfter(), giveBack: func(err error) {
+		return &lent{connection: conn, until: creds.NotAfter(), doubt: func() {}, giveBack: func(err error) {
 			if failure.KindOf(err) == failure.Unreachable {
 				conns.retire(creds)
 			}
@@ -115,8 +118,8 @@ type intent struct {
 	kind string
 	// labels are those that the roles must match; nil: they aren't asked for.
 	labels map[string]string
-	// lookup says that what is hidden by labels counts as not there: lists
-	// leave it out too.
+	// lookup says that something is read by its name: a denial tells that it's
+	// there.
 	lookup bool
 }
 

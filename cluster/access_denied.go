@@ -1,6 +1,7 @@
 package cluster
 
 import (
+	"errors"
 	"fmt"
 	"regexp"
 	"slices"
@@ -11,6 +12,10 @@ import (
 
 	"rollcall/failure"
 )
+
+// ErrHidden is in the chain of an error about a resource that is registered, and
+// that the identity's roles don't let it see.
+var ErrHidden = errors.New("the roles' labels don't match the resource")
 
 // missingRule is how servers name a rule that isn't there (lib/services/role.go
 // of Teleport 14 to 18).
@@ -51,7 +56,9 @@ func explain(what intent, roles []string, err error) error {
 	field := labelsField(what.kind)
 	if field != "" && strings.Contains(text, "access to ") && strings.Contains(text, " denied") {
 		if what.lookup {
-			return failure.Wrap(failure.NotFound, err, "%s: there's none that the identity may see (%s)", what.op, field)
+			return failure.Wrap(failure.Refused, errors.Join(ErrHidden, err),
+				"%s: it's registered, but %s a spec.allow.%s that matches its labels, or has a spec.deny that does: so it may not be seen, changed or deleted",
+				what.op, lacking(roles), field)
 		}
 		return failure.Wrap(failure.Refused, err,
 			"%s: %s a spec.allow.%s that matches the resource's labels%s, or has a spec.deny that does",

@@ -96,7 +96,8 @@ func (s *Store[R]) List(ctx context.Context) (all []R, err error) {
 }
 
 // Find returns the resources of a name. There can be more than one of Windows
-// desktops only; none, or none that the identity may see, is failure.NotFound.
+// desktops only; none is failure.NotFound. One that the identity may not see is
+// failure.Refused, with ErrHidden; a Windows desktop is failure.NotFound then, too.
 func (s *Store[R]) Find(ctx context.Context, name string) (all []R, err error) {
 	what := s.intent("reading", name, nil)
 	what.lookup = true

@@ -97,7 +97,11 @@ func TestAccessErrors(t *testing.T) {
 		"labels": {"CreateApp", trace.AccessDenied("access to app denied. User does not have permissions. "),
 			createApp, failure.Refused, "creating app/grafana: the role registrar lacks a spec.allow.app_labels that matches the resource's labels {env: prod, rollcall/owner: us}, or"},
 		"hidden": {"GetApp", trace.AccessDenied("access to app denied. User does not have permissions. "),
-			findApp, failure.NotFound, "reading app/grafana: there's none that the identity may see"},
+			findApp, failure.Refused, "reading app/grafana: it's registered, but the role registrar lacks a spec.allow.app_labels that matches its labels, or has a spec.deny that does: so it may not be seen, changed or deleted"},
+		"may not be deleted": {"DeleteApp", trace.AccessDenied("access to app denied. User does not have permissions. "),
+			deleteApp, failure.Refused, "deleting app/grafana: the role registrar lacks a spec.allow.app_labels that matches the resource's labels {env: prod, rollcall/owner: us}, or has a spec.deny that does"},
+		"no rule to delete": {"DeleteApp", trace.AccessDenied(`access denied to perform action "delete" on "app"`),
+			deleteApp, failure.Refused, "deleting app/grafana: the role registrar lacks the rule {resources: [app], verbs: [delete]}"},
 		"absent":  {"GetApp", trace.NotFound(`app "grafana" doesn't exist`), findApp, failure.NotFound, "reading app/grafana: there's none"},
 		"another": {"CreateApp", trace.AccessDenied("access denied"), createApp, failure.Refused, "creating app/grafana: access denied, and the cluster doesn't say why"},
 		"exists":  {"CreateApp", trace.AlreadyExists(`app "grafana" already exists`), createApp, failure.Conflict, "already exists"},
@@ -128,13 +132,17 @@ func findApp(ctx context.Context, a *Access) error {
 	return err
 }
 
-func createApp(ctx context.Context, a *Access) error {
+func createApp(ctx context.Context, a *Access) error { return withApp(ctx, a.Apps().Create) }
+
+func deleteApp(ctx context.Context, a *Access) error { return withApp(ctx, a.Apps().Delete) }
+
+func withApp(ctx context.Context, call func(context.Context, types.Application) error) error {
 	app, err := types.NewAppV3(types.Metadata{Name: "grafana", Labels: map[string]string{"rollcall/owner": "us", "env": "prod"}},
 		types.AppSpecV3{URI: "http://localhost"})
 	if err != nil {
 		return err
 	}
-	return a.Apps().Create(ctx, app)
+	return call(ctx, app)
 }
 
 func deleteToken(ctx context.Context, a *Access) error { return a.DeleteToken(ctx, "s3cret") }

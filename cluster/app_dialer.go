@@ -97,12 +97,18 @@ type AppSession struct {
 	dialer  *AppDialer
 	creds   *Credentials
 	tickets tls.ClientSessionCache
+	// publicAddr is the application's, as the certificate has it: looking it up
+	// there for each request would be a part of what a request costs.
+	publicAddr string
 }
 
 // Session returns an AppSession for credentials that are routed to an
 // application.
 func (d *AppDialer) Session(creds *Credentials) *AppSession {
-	return &AppSession{dialer: d, creds: creds, tickets: tls.NewLRUClientSessionCache(sessionTickets)}
+	return &AppSession{
+		dialer: d, creds: creds, tickets: tls.NewLRUClientSessionCache(sessionTickets),
+		publicAddr: creds.App().PublicAddr,
+	}
 }
 
 // Credentials returns what the session dials with.
@@ -111,7 +117,7 @@ func (s *AppSession) Credentials() *Credentials { return s.creds }
 // PublicHost is how a browser would name the application: its public address,
 // with the proxy's port where that isn't the usual one.
 func (s *AppSession) PublicHost() string {
-	host := s.creds.App().PublicAddr
+	host := s.publicAddr
 	_, port, err := net.SplitHostPort(s.dialer.ProxyAddr())
 	if err != nil || port == defaultProxyPort || host == "" {
 		return host

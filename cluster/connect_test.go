@@ -145,10 +145,13 @@ func TestSilentServer(t *testing.T) {
 	}
 }
 
-// An Auth Service cuts connections that ping more often than its own period.
+// An Auth Service cuts connections that ping more often than its own period,
+// which is the api's default (lib/auth/apiserver.go of Teleport). A ping that is
+// late by some seconds comes nearer to the next, and isn't to count as one too
+// many.
 func TestPingsAreTolerated(t *testing.T) {
 	config := New(Options{}, slog.New(slog.DiscardHandler)).clientConfig("localhost:1")
 	config.Credentials = []client.Credentials{client.LoadTLS(&tls.Config{})}
 	require.NoError(t, config.CheckAndSetDefaults())
-	require.Greater(t, config.KeepAlivePeriod, defaults.ServerKeepAliveTTL())
+	require.GreaterOrEqual(t, config.KeepAlivePeriod, defaults.ServerKeepAliveTTL()+5*time.Second)
 }

@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"strconv"
+	"time"
 
 	"github.com/gravitational/teleport/api/client/proto"
 	"github.com/gravitational/teleport/api/types"
@@ -57,7 +58,50 @@ func (f *fakeTeleport) GetApp(context.Context, *types.ResourceRequest) (*types.A
 	return &types.AppV3{}, f.issuing.enter("GetApp")
 }
 
+// DeleteApp is the AuthService's.
+func (f *fakeTeleport) DeleteApp(context.Context, *types.ResourceRequest) (*emptypb.Empty, error) {
+	return &emptypb.Empty{}, f.issuing.enter("DeleteApp")
+}
+
 // DeleteToken is the AuthService's.
 func (f *fakeTeleport) DeleteToken(context.Context, *types.ResourceRequest) (*emptypb.Empty, error) {
 	return &emptypb.Empty{}, f.issuing.enter("DeleteToken")
+}
+
+// take sets the lease, with the server's rule about its end (lib/services/local of
+// Teleport 14).
+func (i *fakeIssuing) take(lease types.SemaphoreLease) error {
+	i.mu.Lock()
+	defer i.mu.Unlock()
+	if lease.Expires.Before(time.Now()) {
+		return trace.BadParameter("cannot acquire expired semaphore lease")
+	}
+	i.lease = lease
+	return nil
+}
+
+// leaseEnd is when the lease ends for the server.
+func (i *fakeIssuing) leaseEnd() time.Time {
+	i.mu.Lock()
+	defer i.mu.Unlock()
+	return i.lease.Expires
+}
+
+// AcquireSemaphore is the AuthService's.
+func (f *fakeTeleport) AcquireSemaphore(_ context.Context, req *types.AcquireSemaphoreRequest) (*types.SemaphoreLease, error) {
+	if err := f.issuing.enter("AcquireSemaphore"); err != nil {
+		return nil, err
+	}
+	lease := types.SemaphoreLease{SemaphoreKind: req.SemaphoreKind, SemaphoreName: req.SemaphoreName, LeaseID: "lease", Expires: req.Expires}
+	return &lease, f.issuing.take(lease)
+}
+
+// KeepAliveSemaphoreLease is the AuthService's.
+func (f *fakeTeleport) KeepAliveSemaphoreLease(_ context.Context, lease *types.SemaphoreLease) (*emptypb.Empty, error) {
+	return &emptypb.Empty{}, f.issuing.take(*lease)
+}
+
+// CancelSemaphoreLease is the AuthService's.
+func (f *fakeTeleport) CancelSemaphoreLease(_ context.Context, lease *types.SemaphoreLease) (*emptypb.Empty, error) {
+	return &emptypb.Empty{}, f.issuing.take(*lease)
 }

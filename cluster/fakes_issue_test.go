@@ -50,6 +50,8 @@ type fakeIssuing struct {
 	// records are how many app_server records there are; 0: as many as are asked
 	// for. page is how many fit into an answer.
 	records, page int
+	// lease is who holds the one semaphore; ends by this process's clock.
+	lease types.SemaphoreLease
 	// fault, if set, is asked before each call.
 	fault func(method string) error
 	calls map[string]int

@@ -20,7 +20,8 @@ const semaphoreKind = "rollcall"
 //
 // The server ends a lease by its own clock. So it's asked for by that clock: the
 // age of the identity's certificate tells what the server's clock shows, however
-// wrong this host's is.
+// wrong this host's is. It's learned anew after this host was suspended, after its
+// clock was set, and when the server takes what is asked for to be over already.
 type Semaphore struct {
 	access       *Access
 	name, holder string
@@ -105,9 +106,34 @@ func (s *Semaphore) held() (types.SemaphoreLease, error) {
 	return *s.lease, nil
 }
 
+// do makes one call by the server's clock. If that turns out not to be known, it's
+// learned anew and the call is made once more.
 func (s *Semaphore) do(ctx context.Context, op string, call func(ctx context.Context, conn *lent) error) error {
 	what := intent{op: op + " semaphore/" + semaphoreKind + "/" + s.name, kind: types.KindSemaphore}
-	return s.access.do(ctx, what, call)
+	doubted := false
+	timed := func(ctx context.Context, conn *lent) error {
+		if doubted {
+			return call(ctx, conn)
+		}
+		if doubted = conn.clock.moved(time.Now()); doubted {
+			// Asked for by this clock, a lease could end long before we take it to.
+			conn.doubt()
+			return nil
+		}
+		err := call(ctx, conn)
+		// Nothing else of what we ask can be wrong: it's the time.
+		if doubted = trace.IsBadParameter(err) && conn.clock.doubtful(time.Now()); doubted {
+			conn.doubt()
+			return nil
+		}
+		return err
+	}
+	err := s.access.do(ctx, what, timed)
+	if err == nil && doubted {
+		s.access.log.InfoContext(ctx, "This host was suspended, or a clock was set: the cluster's time is asked for anew.")
+		err = s.access.do(ctx, what, timed)
+	}
+	return err
 }
 
 // clockUncertainty is how much the server's clock can be ahead of what we take

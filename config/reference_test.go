@@ -259,6 +259,7 @@ func defaultTexts(t *testing.T) map[string]string {
 		"services.guard.budget_from":  tick(fmt.Sprint(guard.BudgetFrom)),
 		"services.guard.absent_reads": tick(fmt.Sprint(guard.AbsentReads)),
 		"services.guard.absent_for":   tick(show(guard.AbsentFor)),
+		"services.guard.settle":       tick(show(guard.Settle)),
 		"services.source.path":        "required",
 		"version":                     "required",
 		"proxy_server":                "this or `auth_server` is required",

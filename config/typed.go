@@ -3,6 +3,7 @@ package config
 import (
 	"fmt"
 	"reflect"
+	"slices"
 	"strings"
 
 	"gopkg.in/yaml.v3"
@@ -16,12 +17,15 @@ import (
 
 // output decodes an item of outputs or services by its type.
 func (d *decoder) output(n *yaml.Node, path string, v reflect.Value) {
-	noun := "output"
+	noun, others := "output", isService
 	if strings.HasPrefix(path, "services") {
-		noun = "service"
+		noun, others = "service", func(k kind) bool { return !isService(k) }
 	}
 	out := Output{Path: path}
-	pairs, k, ok := d.typed(n, path, noun, outputKinds())
+	// The two lists count as one, as they do for the official agent; what is
+	// proposed is what belongs there.
+	proposed := kindNames(slices.DeleteFunc(outputKinds(), others), true)
+	pairs, k, ok := d.typed(n, path, noun, outputKinds(), proposed)
 	if !ok {
 		return
 	}
@@ -56,7 +60,7 @@ func commonOf(options reflect.Value) *outputs.CommonOptions {
 
 // destination decodes a place for files by its type.
 func (d *decoder) destination(n *yaml.Node, path string, v reflect.Value) {
-	_, k, ok := d.typed(n, path, "destination", destinationKinds())
+	_, k, ok := d.typed(n, path, "destination", destinationKinds(), kindNames(destinationKinds(), true))
 	if !ok {
 		return
 	}
@@ -84,7 +88,7 @@ func (d *decoder) storage(n *yaml.Node, path string, v reflect.Value) {
 
 // source decodes the source of a discovery service by its type.
 func (d *decoder) source(n *yaml.Node, path string, v reflect.Value) {
-	_, k, ok := d.typed(n, path, "source", sourceKinds())
+	_, k, ok := d.typed(n, path, "source", sourceKinds(), kindNames(sourceKinds(), true))
 	if !ok {
 		return
 	}
@@ -101,11 +105,11 @@ func (d *decoder) source(n *yaml.Node, path string, v reflect.Value) {
 }
 
 // typed finds out which of the kinds a mapping is, and reports a missing, an
-// unknown and an unbuilt type. It returns the mapping's entries with errors in
+// unknown and an unbuilt type. proposed are those that belong there. It returns the mapping's entries with errors in
 // them left unreported, since structure reports them.
-func (d *decoder) typed(n *yaml.Node, path, noun string, kinds []kind) ([]pair, kind, bool) {
+func (d *decoder) typed(n *yaml.Node, path, noun string, kinds []kind, proposed []string) ([]pair, kind, bool) {
 	if n.Kind != yaml.MappingNode {
-		d.wrongType(n, path, fmt.Sprintf("a mapping with a type (%s)", orList(kindNames(kinds, true))))
+		d.wrongType(n, path, fmt.Sprintf("a mapping with a type (%s)", orList(proposed)))
 		return nil, kind{}, false
 	}
 	silent := newDecoder(d.file)
@@ -120,7 +124,7 @@ func (d *decoder) typed(n *yaml.Node, path, noun string, kinds []kind) ([]pair, 
 		}
 	}
 	if typeNode == nil {
-		d.noType(n, path, pairs, kinds)
+		d.noType(n, path, pairs, proposed)
 		return nil, kind{}, false
 	}
 	var name string
@@ -132,25 +136,25 @@ func (d *decoder) typed(n *yaml.Node, path, noun string, kinds []kind) ([]pair, 
 	if !ok {
 		suggestion := didYouMean(name, kindNames(kinds, false))
 		if suggestion == "" {
-			suggestion = "use " + orList(kindNames(kinds, true))
+			suggestion = "use " + orList(proposed)
 		}
 		d.fail(typeNode, joinPath(path, "type"), fmt.Sprintf("unknown %s type %q", noun, short(name)), suggestion)
 		return nil, kind{}, false
 	}
 	if k.unbuilt {
 		d.fail(typeNode, joinPath(path, "type"), fmt.Sprintf("%s type %q isn't built yet", noun, name),
-			"built so far: "+strings.Join(kindNames(kinds, true), ", "))
+			"built so far: "+strings.Join(proposed, ", "))
 	}
 	return pairs, k, true
 }
 
 // noType reports a missing type, or the key that was meant to be it.
-func (d *decoder) noType(n *yaml.Node, path string, pairs []pair, kinds []kind) {
+func (d *decoder) noType(n *yaml.Node, path string, pairs []pair, proposed []string) {
 	for _, p := range pairs {
 		if nearest(p.key, []string{"type"}) != "" {
 			d.unknownKey(p, path, []string{"type"})
 			return
 		}
 	}
-	d.fail(n, joinPath(path, "type"), path+" has no type", "give one: "+orList(kindNames(kinds, true)))
+	d.fail(n, joinPath(path, "type"), path+" has no type", "give one: "+orList(proposed))
 }

@@ -30,7 +30,7 @@ func outputKinds() []kind {
 	return []kind{
 		{name: outputs.TypeApplication, options: func() any { return new(outputs.ApplicationOptions) }},
 		{name: outputs.TypeIdentity, options: func() any { return new(outputs.IdentityOptions) }},
-		{name: settings.Type, options: func() any { return new(settings.Options) }, service: true},
+		{name: settings.Type, options: func() any { return settings.New() }, service: true},
 		{name: outputs.TypeDatabase, options: func() any { return new(databaseOptions) }, unbuilt: true},
 		{name: outputs.TypeKubernetes, options: func() any { return new(kubernetesOptions) }, unbuilt: true},
 		{name: outputs.TypeSSHHost, options: func() any { return new(sshHostOptions) }, unbuilt: true},

@@ -15,7 +15,9 @@ const index = `rollcall diagnostics
 /readyz        200 while every service is ready, else 503; JSON by service
 /readyz/NAME   the same for one service
 /metrics       Prometheus metrics
-/status        who the agent is and what each service does; JSON
+`
+
+const statusIndex = `/status        who the agent is and what each service does; JSON
 `
 
 // readiness is the JSON of /readyz.
@@ -37,11 +39,13 @@ func (s *Server) handler() http.Handler {
 // own answers what every server does.
 func (s *Server) own() http.Handler {
 	mux := http.NewServeMux()
-	mux.HandleFunc("GET /{$}", func(w http.ResponseWriter, _ *http.Request) { plain(w, index) })
+	contents := index
 	mux.HandleFunc("GET /livez", func(w http.ResponseWriter, _ *http.Request) { plain(w, "ok\n") })
 	if s.options.Agent != nil {
 		mux.HandleFunc("GET /status", s.status)
+		contents += statusIndex
 	}
+	mux.HandleFunc("GET /{$}", func(w http.ResponseWriter, _ *http.Request) { plain(w, contents) })
 	mux.HandleFunc("GET /readyz", s.ready)
 	mux.HandleFunc("GET /readyz/{name...}", s.readyOne)
 	mux.Handle("GET /metrics", promhttp.HandlerFor(s.options.Registry, promhttp.HandlerOpts{MaxRequestsInFlight: 8}))

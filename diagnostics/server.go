@@ -25,6 +25,8 @@ type ServerOptions struct {
 	// Addr is host:port. It's bound as it is: an empty host means every
 	// interface.
 	Addr string
+	// Setting is what the user calls Addr; empty: diag_addr.
+	Setting string
 	// Listener is used in place of Addr if it isn't nil; Run closes it.
 	Listener net.Listener
 	// Name is the service's name; empty: diagnostics.
@@ -144,7 +146,7 @@ func (s *Server) listen(ctx context.Context) (net.Listener, error) {
 	var config net.ListenConfig
 	listener, err := config.Listen(ctx, "tcp", s.options.Addr)
 	return listener, failure.Wrap(failure.Configuration, err,
-		"diag_addr %q can't be listened on (%s); free the port or choose another address", s.options.Addr, rootCause(err))
+		"%s %q can't be listened on (%s); free the port or choose another address", cmp.Or(s.options.Setting, "diag_addr"), s.options.Addr, rootCause(err))
 }
 
 // shutdown lets requests end, and then ends them.

@@ -2,6 +2,7 @@ package discovery
 
 import (
 	"context"
+	"slices"
 	"time"
 
 	"github.com/gravitational/trace"
@@ -12,8 +13,8 @@ import (
 	"rollcall/failure"
 )
 
-// patience is how much longer than the absent gate a single run waits for what
-// is to be deleted.
+// patience is how much longer than the absent gate takes a single run waits for
+// what is to be deleted.
 const patience = 5 * time.Second
 
 // Plan reads both sides and returns what would be done, without doing it: what
@@ -27,6 +28,10 @@ func (r *Reconciler) Plan(ctx context.Context) (plan.Plan, error) {
 	in.All = true
 	return plan.Make(in), nil
 }
+
+// Confirmed says whether what is registered, as Plan read it last, shows all that
+// was written before. It's for whoever calls Plan.
+func (r *Reconciler) Confirmed() bool { return r.seen.listed }
 
 // preview reads both sides.
 func (r *Reconciler) preview(ctx context.Context) (plan.Input, error) {
@@ -85,17 +90,17 @@ func (r *Reconciler) Apply(ctx context.Context) (plan.Plan, Result, error) {
 		err = failure.Wrap(failure.Transient, context.Cause(ctx), "the time was over before everything was done")
 	}
 	if err == nil {
-		r.opts.Metrics.applied(r.opts.Name, p, last, time.Now())
+		r.opts.Metrics.applied(r.opts.Name, p, last, len(r.pending()), time.Now())
 		err = incomplete(p, last)
 	}
-	r.report(diagnostics.Report{Err: err, Took: time.Since(began), Detail: detail(p, last)})
+	r.report(diagnostics.Report{Err: err, Took: time.Since(began), Detail: r.detail(p, last)})
 	return p, sum, trace.Wrap(err)
 }
 
 // waitsTill is how long a single run waits for what is to be deleted: as long as
 // the absent gate takes, if the caller has that much time.
 func (r *Reconciler) waitsTill(ctx context.Context) time.Time {
-	deadline := time.Now().Add(max(0, r.opts.Guard.AbsentFor) + time.Duration(r.opts.Guard.AbsentReads)*time.Second + patience)
+	deadline := time.Now().Add(r.opts.Guard.Settle + max(0, r.opts.Guard.AbsentFor) + time.Duration(r.opts.Guard.AbsentReads)*time.Second + patience)
 	if end, ok := ctx.Deadline(); ok && end.Before(deadline.Add(patience)) {
 		return end.Add(-patience)
 	}
@@ -120,7 +125,7 @@ func incomplete(p plan.Plan, result Result) error {
 	if taken := result.taken(); len(taken) > 0 {
 		return failure.Wrap(failure.Conflict, taken[0].Err, "%d workloads can't be registered, since their names are taken; the first: %s", len(taken), taken[0].Err)
 	}
-	troubles := p.Troubles()
+	troubles := slices.DeleteFunc(p.Troubles(), func(a plan.Action) bool { return a.Holds })
 	if len(troubles) == 0 {
 		return nil
 	}

@@ -147,6 +147,27 @@ func TestAdoptAndPurge(t *testing.T) {
 	})
 }
 
+// Whoever was told that all is done reads it from the same cache as we: a plan that
+// counts our own writes in doesn't say that others see them.
+func TestConfirmedWhenOthersSeeIt(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		teleport := NewFakeTeleport()
+		teleport.lag = func() time.Duration { return 2 * time.Second }
+		r := newRig(t, NewFakeSource(container("a")), teleport, nil)
+		_, result, err := r.Apply(t.Context())
+		require.NoError(t, err)
+		require.Equal(t, 1, result.Created)
+		p, err := r.Plan(t.Context())
+		require.NoError(t, err)
+		require.False(t, p.Changes())
+		require.False(t, r.Confirmed())
+		after(3 * time.Second)
+		_, err = r.Plan(t.Context())
+		require.NoError(t, err)
+		require.True(t, r.Confirmed())
+	})
+}
+
 // elsewhere is a lease that another holds for ever.
 type elsewhere struct{}
 

@@ -76,6 +76,7 @@ func (r *Reconciler) read(ctx context.Context) error {
 	defer cancel()
 	candidates, err := r.opts.Source.Read(reading)
 	if err != nil {
+		r.readable = time.Time{}
 		return failure.Wrap(failure.KindOf(err), errors.Join(errSource, err),
 			"the source can't be read, so nothing is changed: %s", err)
 	}
@@ -86,6 +87,9 @@ func (r *Reconciler) read(ctx context.Context) error {
 // take turns candidates into what a plan takes.
 func (r *Reconciler) take(candidates []Candidate) {
 	r.goodReads++
+	if r.readable.IsZero() {
+		r.readable = time.Now()
+	}
 	r.desired = r.desired[:0]
 	for i := range candidates {
 		c := &candidates[i]
@@ -100,12 +104,24 @@ func (r *Reconciler) take(candidates []Candidate) {
 	}
 }
 
+// settlesFrom is since when what the source says is without a gap: since it could
+// be read again, or since it follows again what happens, whichever is later.
+func (r *Reconciler) settlesFrom() time.Time {
+	from := r.readable
+	if gradual, ok := r.opts.Source.(Gradual); ok {
+		if since := gradual.Since(); since.After(from) {
+			from = since
+		}
+	}
+	return from
+}
+
 // input is what a plan is made from now.
 func (r *Reconciler) input(now time.Time) plan.Input {
 	return plan.Input{
 		Owner: r.opts.Owner, Source: r.opts.SourceName,
 		Desired: r.desired, Actual: r.seen.all,
-		GoodReads: r.goodReads, Absences: r.absences,
+		GoodReads: r.goodReads, Readable: r.settlesFrom(), Pending: r.pending(), Absences: r.absences,
 		Policy: r.opts.Policy, Guard: r.opts.Guard, History: r.history.Recent(now),
 		TTL: r.opts.TTL, Now: now,
 	}
@@ -143,6 +159,24 @@ func (r *Reconciler) plan(ctx context.Context, fresh bool) (plan.Plan, error) {
 	r.items.prune(&p)
 	r.opts.Metrics.planned(r.opts.Name, p, time.Since(began))
 	return p, nil
+}
+
+// pending are those of ours that aren't registered yet.
+func (r *Reconciler) pending() map[resource.Key]bool {
+	var pending map[resource.Key]bool
+	for kind, registry := range r.opts.Registries {
+		delayed, ok := registry.(Delayed)
+		if !ok {
+			continue
+		}
+		for _, name := range delayed.Pending() {
+			if pending == nil {
+				pending = map[resource.Key]bool{}
+			}
+			pending[resource.Key{Kind: kind, Name: name}] = true
+		}
+	}
+	return pending
 }
 
 // owned counts what is registered as ours, as of the last list.

@@ -7,6 +7,7 @@ package discovery
 
 import (
 	"context"
+	"time"
 
 	"rollcall/discovery/resource"
 )
@@ -23,6 +24,15 @@ type Source interface {
 	// reconnects by itself; hint doesn't block. Hints are no content: the
 	// reader reads everything again.
 	Watch(ctx context.Context, hint func()) error
+}
+
+// Gradual may be had by a Source whose workloads come up one after the other,
+// and which can notice that they've begun to.
+type Gradual interface {
+	// Since returns since when all that happened has been followed without a
+	// gap; zero: that was never so, and says nothing. It's safe for concurrent
+	// use with Watch.
+	Since() time.Time
 }
 
 // Candidate is one workload and the resource that it asks for.
@@ -60,8 +70,9 @@ type Reader interface {
 	// List returns every resource of the kind that we can see, or an error:
 	// never a part.
 	List(ctx context.Context) ([]resource.Resource, error)
-	// Get reads one, past any cache of ours; failure.NotFound if there's none
-	// (or none that we may see).
+	// Get reads one, past any cache of ours; failure.NotFound if there's none;
+	// failure.Refused if there's one that we may not see. Where the cluster
+	// doesn't tell the two apart, it's failure.NotFound.
 	Get(ctx context.Context, name string) (resource.Resource, error)
 }
 
@@ -72,6 +83,20 @@ type Writer interface {
 	Create(ctx context.Context, r resource.Resource) error
 	Update(ctx context.Context, r resource.Resource) error
 	Delete(ctx context.Context, r resource.Resource) error
+}
+
+// Slow may be had by a Registry whose writes take longer than a call to the
+// cluster.
+type Slow interface {
+	// WriteTimeout bounds one write.
+	WriteTimeout() time.Duration
+}
+
+// Delayed may be had by a Registry whose writes only begin something.
+type Delayed interface {
+	// Pending returns the names of ours that are listed, or were written since,
+	// and aren't registered yet. It's safe for concurrent use.
+	Pending() []string
 }
 
 // Registry is where resources of one kind are registered.

@@ -185,6 +185,9 @@ func (f *FakeTeleport) Get(ctx context.Context, name string) (resource.Resource,
 	}
 	f.expire()
 	r, ok := f.view(name)
+	if there, exists := f.things[name]; !ok && exists && !f.visible(there) {
+		return resource.Resource{}, failure.New(failure.Refused, "app %q is registered, but the role may not see it", name)
+	}
 	if !ok {
 		return resource.Resource{}, failure.New(failure.NotFound, "app %q doesn't exist", name)
 	}

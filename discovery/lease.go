@@ -71,22 +71,48 @@ var errLost = errors.New("the lease was lost")
 
 // Hold waits for the semaphore and calls work while it's held.
 func (l *SemaphoreLease) Hold(ctx context.Context, work func(ctx context.Context, until func() time.Time) error) error {
-	said := ""
+	said, failures := "", 0
 	for ctx.Err() == nil {
 		until, err := l.take(ctx, l.semaphore.Acquire)
 		if err != nil {
 			said = l.waiting(ctx, err, said)
-			// Whoever waits asks often enough to take over within a ttl.
-			pause(ctx, jittered(l.ttl/4, l.random()))
+			if passing(err) {
+				failures = 0
+			} else {
+				failures++
+			}
+			pause(ctx, l.retryIn(failures))
 			continue
 		}
-		said = ""
+		said, failures = "", 0
 		l.log.InfoContext(ctx, "The lease is ours.", "ttl", l.ttl)
 		if finished, err := l.held(ctx, until, work); finished {
 			return trace.Wrap(err)
 		}
 	}
 	return nil
+}
+
+// passing says whether an error ends by itself: another holds the lease, or
+// nobody answers.
+func passing(err error) bool {
+	switch failure.KindOf(err) {
+	case failure.Conflict, failure.Unreachable, failure.Transient:
+		return true
+	}
+	return false
+}
+
+// retryIn returns the wait before the semaphore is asked for again. Whoever waits
+// for another asks often enough to take over within a ttl; what the cluster has
+// refused so many times in a row (a role that is too narrow) is asked for less
+// and less often.
+func (l *SemaphoreLease) retryIn(refusals int) time.Duration {
+	wait := jittered(l.ttl/4, l.random())
+	if refusals > 0 {
+		wait = max(wait, retryDelay(refusals, l.random()))
+	}
+	return wait
 }
 
 // waiting says why the lease can't be had, if that's news, and returns what was

@@ -28,6 +28,9 @@ type FakeSemaphore struct {
 	away bool
 	// hangs has every call wait until its caller gives up.
 	hangs bool
+	// refused has every call be refused.
+	refused bool
+	asked   int
 }
 
 // by is the semaphore as one agent sees it.
@@ -39,6 +42,7 @@ type by struct {
 func (b by) ask(ctx context.Context, extend bool, life time.Duration) (time.Duration, error) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
+	b.asked++
 	if b.hangs {
 		b.mu.Unlock()
 		<-ctx.Done()
@@ -47,6 +51,8 @@ func (b by) ask(ctx context.Context, extend bool, life time.Duration) (time.Dura
 	}
 	held := b.holder != "" && time.Now().Before(b.until)
 	switch {
+	case b.refused:
+		return 0, failure.New(failure.Refused, "the role lacks the rule for semaphores")
 	case b.away:
 		return 0, failure.New(failure.Unreachable, "nobody answers")
 	case extend && (!held || b.holder != b.name):
@@ -305,6 +311,27 @@ func TestALeaseThatCantBeHadIsAFailure(t *testing.T) {
 		after(time.Minute)
 		require.True(t, r.status().Ready)
 		require.Contains(t, r.status().Message, "standing by")
+		stop()
+	})
+}
+
+// A role that is too narrow stays so until somebody widens it: the cluster isn't
+// asked every few seconds until then, and at most a minute later it's noticed.
+func TestALeaseThatIsRefusedIsAskedForLessAndLess(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		f := &FakeSemaphore{refused: true}
+		one, stop := holding(t, lease(f, "one"))
+		after(time.Hour)
+		require.Less(t, f.asked, 140, "in an hour")
+		f.set(func() { f.refused = false })
+		after(time.Minute)
+		require.Equal(t, "(", one())
+		stop()
+
+		f.set(func() { f.away, f.asked = true, 0 })
+		_, stop = holding(t, lease(f, "two"))
+		after(time.Minute)
+		require.Greater(t, f.asked, 10, "where nobody answers, it's asked for as often as before")
 		stop()
 	})
 }

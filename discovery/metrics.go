@@ -88,9 +88,9 @@ func deletionGates() []plan.Gate {
 
 func (m *Metrics) planned(service string, p plan.Plan, took time.Duration) {
 	m.discovered.WithLabelValues(service).Set(float64(p.Wanted))
-	m.registered.WithLabelValues(service).Set(float64(p.Owned))
+	m.registered.WithLabelValues(service).Set(float64(p.Owned - p.Pending))
 	m.drift.WithLabelValues(service).Set(float64(p.Count(plan.OpCreate) + p.Count(plan.OpUpdate) + p.Count(plan.OpDelete)))
-	m.conflicts.WithLabelValues(service).Set(float64(p.Count(plan.OpConflict)))
+	m.conflicts.WithLabelValues(service).Set(float64(p.Conflicts()))
 	m.misleading.WithLabelValues(service).Set(float64(p.Misleading()))
 	for _, gate := range deletionGates() {
 		m.blocked.WithLabelValues(service, string(gate)).Set(float64(p.Blocked[gate]))
@@ -104,9 +104,9 @@ func (m *Metrics) planned(service string, p plan.Plan, took time.Duration) {
 }
 
 // applied notes what is registered after a good cycle.
-func (m *Metrics) applied(service string, p plan.Plan, result Result, at time.Time) {
-	m.registered.WithLabelValues(service).Set(float64(p.Owned + result.Created - result.Deleted))
-	m.conflicts.WithLabelValues(service).Set(float64(p.Count(plan.OpConflict) + len(result.taken())))
+func (m *Metrics) applied(service string, p plan.Plan, result Result, pending int, at time.Time) {
+	m.registered.WithLabelValues(service).Set(float64(p.Owned + result.Created - result.Deleted - pending))
+	m.conflicts.WithLabelValues(service).Set(float64(p.Conflicts() + len(result.taken())))
 	m.lastSync.WithLabelValues(service).Set(float64(at.UnixMilli()) / 1000)
 }
 

@@ -87,9 +87,12 @@ type Reconciler struct {
 	desired []plan.Desired
 	// goodReads counts them since the work began.
 	goodReads int
-	absences  map[resource.Key]plan.Absence
-	items     items
-	history   history
+	// readable is since when the source can be read without a failure; zero: it
+	// can't, or that isn't known yet.
+	readable time.Time
+	absences map[resource.Key]plan.Absence
+	items    items
+	history  history
 	// begun is true after the first plan since the work began.
 	begun    bool
 	schedule schedule
@@ -241,6 +244,7 @@ func (r *Reconciler) begin(ctx context.Context, until func() time.Time) {
 	r.seen = registered{}
 	r.absences = nil
 	r.goodReads = 0
+	r.readable = time.Time{}
 	r.begun = false
 	r.items.forget()
 	// With a lease, another may have deleted in the last hour.

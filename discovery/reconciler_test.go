@@ -431,6 +431,89 @@ func TestNewSaysWhatIsMissing(t *testing.T) {
 	}
 }
 
+// booting is a source whose Engine can be restarted under it.
+type booting struct {
+	*FakeSource
+	since atomic.Pointer[time.Time]
+}
+
+func (b *booting) Since() time.Time {
+	if since := b.since.Load(); since != nil {
+		return *since
+	}
+	return time.Time{}
+}
+
+// A host is started: its containers come up one after the other, and the agent
+// before most of them. Nothing is deregistered meanwhile, and what doesn't come
+// back is in the end. So it is when only Docker is started anew, whether the
+// source could be read all the time, or couldn't.
+func TestABootDeletesNothing(t *testing.T) {
+	for name, restart := range map[string]func(b *booting){
+		"the agent begins":     func(*booting) {},
+		"docker is restarted":  func(b *booting) { b.Fail(errors.New("no such socket")); after(5 * time.Second); b.Fail(nil) },
+		"between two readings": func(b *booting) { now := time.Now(); b.since.Store(&now) },
+	} {
+		t.Run(name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				teleport := NewFakeTeleport(ours("a"), ours("b"), ours("gone"))
+				source := &booting{FakeSource: NewFakeSource(container("a"), container("b"), container("gone"))}
+				r := newRig(t, source.FakeSource, teleport, func(o *Options) {
+					o.Source, o.Guard.Settle = source, 30*time.Second
+				})
+				stop := r.start(t)
+				if name != "the agent begins" {
+					after(time.Hour)
+				}
+				source.Stop("a", "b", "gone")
+				restart(source)
+				after(15 * time.Second)
+				source.Set(container("a"))
+				after(10 * time.Second)
+				source.Set(container("b"))
+				require.Empty(t, teleport.Writes())
+				after(time.Minute)
+				require.Equal(t, []string{"delete gone"}, teleport.Writes())
+				stop()
+			})
+		})
+	}
+}
+
+// A second workload asks for a name that the first has: what is registered isn't
+// touched, not even while the first's own list is read in another order, and both
+// are told. When the first is gone, the second gets the name, after the gates.
+func TestADisputeTouchesNothing(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		teleport := NewFakeTeleport()
+		source := NewFakeSource(named("m", "x"))
+		r := newRig(t, source, teleport, nil)
+		stop := r.start(t)
+		after(time.Minute)
+		before := teleport.All()["x"]
+		source.Set(named("a", "x")) // which is read before it
+		source.Set(named("z", "x")) // and behind
+		after(time.Hour)
+		require.Equal(t, []string{"create x"}, teleport.Writes())
+		require.Equal(t, before, teleport.All()["x"])
+		for _, workload := range []string{"a", "m", "z"} {
+			require.Contains(t, r.log.String(), "workload="+workload+" reason=")
+		}
+		require.Contains(t, r.log.String(), "What a workload has registered is asked for by another; it stays.")
+		require.Contains(t, r.status().Message, "2 in conflict")
+
+		source.Set(moved(named("m", "x"), "http://elsewhere.test:80"))
+		after(time.Minute)
+		require.Equal(t, []string{"create x", "update x"}, teleport.Writes(), "its own changes are followed")
+		require.Equal(t, "m", teleport.All()["x"].Workload())
+
+		source.Stop("m", "z")
+		after(time.Minute)
+		require.Equal(t, "a", teleport.All()["x"].Workload())
+		stop()
+	})
+}
+
 // TestAnAnswerOlderThanOurWrite: Teleport answers reads from a cache. What we
 // have just written isn't taken for somebody else's, nor written twice.
 func TestAnAnswerOlderThanOurWrite(t *testing.T) {
@@ -501,5 +584,75 @@ func TestOurOwnWriteFromBeforeARestart(t *testing.T) {
 		require.Equal(t, []string{"create a", "update a"}, teleport.Writes())
 		require.NotContains(t, second.status().Message, "conflict")
 		stop()
+	})
+}
+
+// starting is a Teleport whose writes take long and begin something: what is
+// written is registered later.
+type starting struct {
+	*FakeTeleport
+	pending atomic.Pointer[[]string]
+}
+
+func (s *starting) WriteTimeout() time.Duration { return time.Minute }
+
+func (s *starting) Pending() []string {
+	if names := s.pending.Load(); names != nil {
+		return *names
+	}
+	return nil
+}
+
+// What was only begun isn't registered yet; and it may take longer to begin than a
+// call to the cluster.
+func TestWhatWasBegunIsntRegistered(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		teleport := &starting{FakeTeleport: NewFakeTeleport()}
+		teleport.delay = 40 * time.Second
+		r := newRig(t, NewFakeSource(container("a"), container("b")), teleport.FakeTeleport, func(o *Options) {
+			o.Registries = map[resource.Kind]Registry{resource.KindApp: teleport}
+		})
+		teleport.pending.Store(&[]string{"b"})
+		stop := r.start(t)
+		after(time.Minute)
+		require.ElementsMatch(t, []string{"create a", "create b"}, teleport.Writes())
+		require.Contains(t, r.status().Message, "2 workloads, 1 registered, 1 whose agent hasn't registered yet")
+		p, err := newRig(t, r.source, r.teleport, func(o *Options) { o.Registries = r.opts.Registries }).Plan(t.Context())
+		require.NoError(t, err)
+		require.Equal(t, 1, p.Unchanged)
+		require.Equal(t, 1, p.Pending)
+		require.Equal(t, 2, p.ExitCode(), "time alone will do the rest")
+
+		teleport.pending.Store(nil)
+		r.RenewNow("an agent has registered")
+		after(time.Second)
+		require.Contains(t, r.status().Message, "2 workloads, 2 registered")
+		require.NotContains(t, r.status().Message, "hasn't registered")
+		stop()
+	})
+}
+
+// A role whose labels were narrowed doesn't see what is ours any more. What was to
+// be deleted is told as refused; it isn't gone.
+func TestWhatIsHiddenIsntGone(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		source, teleport := NewFakeSource(container("a"), container("b")), NewFakeTeleport()
+		r := newRig(t, source, teleport, func(o *Options) { o.Guard = quickGuard() })
+		r.begin(t.Context(), forEver)
+		_, _, err := r.reconcile(t.Context(), forEver, look{full: true})
+		require.NoError(t, err)
+		source.Stop("b")
+		require.NoError(t, r.read(t.Context()))
+		p, err := r.plan(t.Context(), true)
+		require.NoError(t, err)
+		teleport.mu.Lock()
+		teleport.sees = "another"
+		teleport.mu.Unlock()
+		result := r.applying(forEver).apply(t.Context(), p)
+		require.Zero(t, result.Deleted)
+		require.Len(t, result.Failures, 1)
+		require.Equal(t, failure.Refused, failure.KindOf(result.Failures[0].Err))
+		require.ErrorContains(t, result.Failures[0].Err, "is registered, but the role may not see it")
+		require.Equal(t, []string{"a", "b"}, teleport.Names())
 	})
 }

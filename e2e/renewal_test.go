@@ -162,7 +162,7 @@ func TestSignalsStop(t *testing.T) {
 				s.awaitFile(t, agent, "out")
 
 				agent.Signal(t, signal)
-				result := agent.WaitAtMost(t, 5*time.Second)
+				result := agent.WaitAtMost(t, stopLimit)
 
 				require.Zero(t, result.ExitCode)
 				require.Contains(t, agent.Stderr.String(), "rollcall stopped.")

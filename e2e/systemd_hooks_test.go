@@ -16,6 +16,10 @@ import (
 	"rollcall/e2e/harness"
 )
 
+// hookPatience is how long a hook may take that has failed, or was held up by
+// polkit: by its back-off its next attempt may be two minutes after the one before.
+const hookPatience = 4 * time.Minute
+
 // watched are services that write down what is done to them.
 func (s *unitStage) watched(t *testing.T, names ...string) {
 	t.Helper()
@@ -36,7 +40,7 @@ ExecReload=/bin/sh -c 'echo reloaded >>/run/%N.log'
 func (s *unitStage) done(t *testing.T, name, what string) {
 	t.Helper()
 	path := s.machine.Path("/run/" + name + ".log")
-	harness.Eventually(t, patience, name+" being "+what, func() error {
+	harness.Eventually(t, hookPatience, name+" being "+what, func() error {
 		content, err := os.ReadFile(path)
 		if err == nil && !strings.Contains(string(content), what+"\n") {
 			err = errors.New(string(content))
@@ -77,21 +81,9 @@ func (s *unitStage) lastHook(t *testing.T) (ok bool, text string) {
 // hookSays waits for words in the last hook's error; "": for success.
 func (s *unitStage) hookSays(t *testing.T, want string) {
 	t.Helper()
-	harness.Eventually(t, patience, "the hooks' result", func() error {
+	harness.Eventually(t, hookPatience, "the hooks' result", func() error {
 		if ok, text := s.lastHook(t); ok != (want == "") || !strings.Contains(text, want) {
 			return fmt.Errorf("ok %v: %s", ok, text)
-		}
-		return nil
-	})
-}
-
-// hookRetries waits until the agent has tried a failed hook again, and it works:
-// by its back-off that may be two minutes after the attempt before.
-func (s *unitStage) hookRetries(t *testing.T) {
-	t.Helper()
-	harness.Eventually(t, 4*time.Minute, "the hook's next attempt", func() error {
-		if ok, text := s.lastHook(t); !ok {
-			return errors.New(text)
 		}
 		return nil
 	})
@@ -137,7 +129,7 @@ func (s *unitStage) hooksOfUnits(t *testing.T) {
 		}
 		return nil
 	})
-	s.hookRetries(t)
+	s.hookSays(t, "") // it's tried again
 	s.done(t, "front", "reloaded")
 	s.reload(t)
 	s.done(t, "front", "reloaded")
@@ -146,8 +138,7 @@ func (s *unitStage) hooksOfUnits(t *testing.T) {
 	// No other unit, and no other verb.
 	s.configure(t, s.cluster.Info().ProxyAddr,
 		"on_renewal: [{reload_unit: front.service}, {reload_unit: other.service}, {restart_unit: front.service}, {restart_unit: other.service}, {reload_unit: alias.service}]")
-	// Waited for: polkitd was once seen to take 15 seconds for an answer and to
-	// log "Terminating runaway script". The cause isn't known.
+	// Waited for: see docs/hooks.md for why polkit may take its time.
 	exact := regexp.MustCompile(`(?s)reload_unit front.service +ok .*` +
 		`reload_unit other.service +failed .*--allow-reload other.service.*` +
 		`restart_unit front.service +failed .*--allow-restart front.service.*` +
@@ -167,9 +158,14 @@ func (s *unitStage) hooksOfUnits(t *testing.T) {
 	s.done(t, "front", "reloaded")
 	s.untouched(t, "other")
 	for _, verb := range []string{"start", "stop", "restart", "kill"} {
-		out, err := m.Run(t, "setpriv", "--reuid=rollcall", "--regid=rollcall", "--clear-groups", "systemctl", "--no-ask-password", verb, "front.service")
-		require.Error(t, err, verb)
-		require.Contains(t, out, "nteractive authentication required", verb)
+		harness.Eventually(t, patience, "polkit's refusal of "+verb, func() error {
+			out, err := m.Run(t, "setpriv", "--reuid=rollcall", "--regid=rollcall", "--clear-groups", "systemctl", "--no-ask-password", verb, "front.service")
+			require.Error(t, err, verb)
+			if !strings.Contains(out, "nteractive authentication required") {
+				return errors.New(out)
+			}
+			return nil
+		})
 	}
 
 	// A rule that is written anew counts too, for a restart as well.
@@ -199,6 +195,8 @@ func (s *unitStage) hooksWithoutPolkit(t *testing.T) {
 
 	s.configure(t, s.cluster.Info().ProxyAddr, `on_renewal: [{exec: [/usr/bin/touch, "/run/rollcall/reload-front.service"]}]`)
 	m.Must(t, "systemctl", "enable", "--now", "rollcall-reload-front.path")
+	// What polkit held up before it was taken away.
+	require.NoError(t, os.RemoveAll(m.Path("/run/front.log")))
 	m.Must(t, "systemctl", "restart", "rollcall")
 	s.untouched(t, "front")
 	for range 2 { // the file is new, and then it's there

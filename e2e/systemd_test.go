@@ -61,7 +61,14 @@ func TestSystemd(t *testing.T) {
 		{"a cluster that is down", (*unitStage).clusterDown},
 		{"a refused join isn't tried again", (*unitStage).refusedJoin},
 	} {
-		ok := t.Run(part.name, func(t *testing.T) { part.test(s, t) })
+		ok := t.Run(part.name, func(t *testing.T) {
+			t.Cleanup(func() {
+				if t.Failed() {
+					s.machine.ShowUnit(t, "rollcall.service")
+				}
+			})
+			part.test(s, t)
+		})
 		if !ok {
 			return // what follows builds on it
 		}
@@ -109,13 +116,27 @@ func (s *unitStage) installAndStart(t *testing.T) {
 
 	m.Must(t, "systemctl", "start", "rollcall")
 
-	// READY came after the first round: no waiting here.
-	require.NoError(t, s.tryPair(t, s.credentials()))
+	// READY came after the first round: each service has been tried. On a busy
+	// machine an attempt may fail, and is made again.
 	require.Equal(t, "active", s.property(t, "ActiveState"))
-	require.Contains(t, s.property(t, "StatusText"), "all 2 services are ready; next renewal ")
+	s.allReady(t)
+	require.NoError(t, s.tryPair(t, s.credentials()))
 	require.EqualValues(t, 1, s.cluster.Generation(t, s.bot))
 	info := s.journal(t, "The bot joined the cluster.", "--priority=info..info")
 	require.NotContains(t, info, "<6>", "the journal has the priority by itself")
+}
+
+// allReady fails unless every service has been tried, and waits until all have
+// what they want.
+func (s *unitStage) allReady(t *testing.T) {
+	t.Helper()
+	require.NotContains(t, s.property(t, "StatusText"), "is starting")
+	harness.Eventually(t, patience, "ready services", func() error {
+		if text := s.property(t, "StatusText"); !strings.Contains(text, "all 2 services are ready; next renewal ") {
+			return errors.New(text)
+		}
+		return nil
+	})
 }
 
 // journal waits until the unit's journal has a text, which it gets a moment later,
@@ -167,7 +188,8 @@ func (s *unitStage) tokenStaysSecret(t *testing.T) {
 		"what status answers": m.Must(t, "rollcall", "status", "--format=json"),
 	} {
 		require.NotEmpty(t, text, what)
-		require.NotContains(t, text, s.bot.Token, what)
+		// Without the text, which is long.
+		require.False(t, strings.Contains(text, s.bot.Token), "the token is in %s", what)
 	}
 	// It's where it belongs, or the above would prove nothing.
 	environment := m.Must(t, "cat", "/proc/"+pid+"/environ")
@@ -222,10 +244,10 @@ func (s *unitStage) reloadRenews(t *testing.T) {
 }
 
 func (s *unitStage) stop(t *testing.T) {
-	began := time.Now()
 	s.machine.Must(t, "systemctl", "stop", "rollcall")
-	require.Less(t, time.Since(began), 5*time.Second)
 	require.Equal(t, "inactive", s.property(t, "ActiveState"))
+	// By its own clock: after five seconds the agent ends with an error, and after
+	// ten systemd kills it.
 	require.Equal(t, "success", s.property(t, "Result"))
 	out, err := s.machine.Run(t, "rollcall", "status")
 	require.ErrorContains(t, err, "exit status 2", out)
@@ -235,7 +257,7 @@ func (s *unitStage) spentToken(t *testing.T) {
 	reached := s.cluster.Generation(t, s.bot)
 	require.NoError(t, os.Remove(s.machine.Path(unitToken)))
 	s.machine.Must(t, "systemctl", "start", "rollcall")
-	require.Contains(t, s.property(t, "StatusText"), "all 2 services are ready")
+	s.allReady(t)
 	require.Equal(t, reached, s.cluster.Generation(t, s.bot), "nothing was due, and the token counts as unchanged")
 	// A renewal looks at the token again.
 	s.reload(t)

@@ -41,27 +41,10 @@ func (s *unitStage) tunnelSocket(t *testing.T) {
 
 	// The first may come before there's a certificate; none is refused.
 	harness.Eventually(t, patience, "the application through a passed socket", try)
-	pid := s.property(t, "MainPID")
-
-	restarted := make(chan error, 1)
-	go func() {
-		_, err := m.Run(t, "systemctl", "restart", "rollcall")
-		restarted <- err
-	}()
-	for waiting := true; waiting; {
-		select {
-		case err := <-restarted:
-			require.NoError(t, err)
-			waiting = false
-		default:
-			v.CloseIdleConnections() // a connection of its own for each
-			answer, err := v.try(v.request(t, http.MethodGet, "/", nil))
-			require.NoError(t, err, "turned away during the restart")
-			require.Contains(t, []int{http.StatusOK, http.StatusServiceUnavailable}, answer.status, answer.body)
-		}
+	for range 3 {
+		s.restartUnderRequests(t, v)
+		harness.Eventually(t, patience, "the application after a restart", try)
 	}
-	require.NotEqual(t, pid, s.property(t, "MainPID"))
-	require.NoError(t, try())
 
 	as := func(user string) string {
 		out, _ := m.Run(t, "setpriv", "--reuid="+user, "--regid=nogroup", "--clear-groups", "/bin/sh", "-c",
@@ -74,4 +57,30 @@ func (s *unitStage) tunnelSocket(t *testing.T) {
 	require.NoError(t, os.Remove(m.Path(unit)))
 	s.configure(t, s.cluster.Info().ProxyAddr)
 	m.Must(t, "systemctl", "daemon-reload")
+}
+
+// restartUnderRequests restarts the agent while a client asks, with a connection
+// of its own for each request: each gets an answer, from the agent that goes or
+// from the one that comes.
+func (s *unitStage) restartUnderRequests(t *testing.T, v *visitor) {
+	t.Helper()
+	pid := s.property(t, "MainPID")
+	restarted := make(chan error, 1)
+	go func() {
+		_, err := s.machine.Run(t, "systemctl", "restart", "rollcall")
+		restarted <- err
+	}()
+	for answers := 0; ; answers++ {
+		select {
+		case err := <-restarted:
+			require.NoError(t, err)
+			require.NotEqual(t, pid, s.property(t, "MainPID"))
+			return
+		default:
+		}
+		v.CloseIdleConnections()
+		answer, err := v.try(v.request(t, http.MethodGet, "/", nil))
+		require.NoError(t, err, "turned away during the restart, after %d answers", answers)
+		require.Contains(t, []int{http.StatusOK, http.StatusServiceUnavailable}, answer.status, answer.body)
+	}
 }

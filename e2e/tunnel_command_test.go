@@ -46,7 +46,7 @@ func TestProxyCommandComplains(t *testing.T) {
 		{"nobody at the proxy's address", []string{"--destination-dir=" + out, "--proxy=localhost:1", "app", "--port=0", s.app.Name}, 4,
 			"asking the proxy localhost:1: the connection was refused (127.0.0.1:1): check the address and the port; if they're right, the server is down or a firewall forbids it"},
 		{"an address for all", []string{"--destination-dir=" + out, "--proxy=" + proxy, "app", "--listen=tcp://0.0.0.0:0", s.app.Name}, 1,
-			"--listen: 0.0.0.0 isn't for this host alone: whoever can reach it would use the application with the bot's rights"},
+			"--listen: 0.0.0.0 isn't for this host alone: whoever can reach it would use the application with the bot's rights; listen on 127.0.0.1, or set --allow-remote together with --bearer-token"},
 		{"another cluster", []string{"--destination-dir=" + out, "--proxy=" + proxy, "--cluster=another", "app", "--port=0", s.app.Name}, 1,
 			fmt.Sprintf("the certificate in %s is for cluster %q, not \"another\", which --cluster says", out, s.cluster.Info().ClusterName)},
 	} {
@@ -62,16 +62,18 @@ func TestProxyCommandComplains(t *testing.T) {
 
 // TestProxyCommandFollowsItsDirectory outlives its certificate: while it has
 // expired there's a sentence for that, and the next set of files is taken as
-// soon as it's there.
+// soon as it's there. Whoever watches it on --diag-addr sees the same.
 func TestProxyCommandFollowsItsDirectory(t *testing.T) {
 	t.Parallel()
 	s := newTunnelStage(t)
 	s.files(t, "credential_ttl: 1m")
 	cert, err := certificate(s.out("tlscert"))
 	require.NoError(t, err)
-	command, at := s.command(t, "--port=0")
+	command, at := s.command(t, "--port=0", "--diag-addr=127.0.0.1:0")
 	v := visit(t, at)
 	v.reaches(t, s.web)
+	watched := diagnostics(t, command)
+	awaitReady(t, command, watched)
 	socket := v.socketTo(t)
 
 	command.WaitFor(t, 2*time.Minute, "the end of the certificate", func() error {
@@ -81,6 +83,9 @@ func TestProxyCommandFollowsItsDirectory(t *testing.T) {
 		return nil
 	})
 	v.get(t, "/echo").refused(t, http.StatusServiceUnavailable, "unavailable", "expired")
+	code, ready, services := readyz(t, watched)
+	require.Equal(t, http.StatusServiceUnavailable, code)
+	require.False(t, ready, services)
 	socket.says(t, "opened before")
 	late := s.cluster.Rollcall(t, s.commandLine("--port=0")...)
 	require.Equal(t, 1, late.Wait(t).ExitCode)
@@ -89,5 +94,8 @@ func TestProxyCommandFollowsItsDirectory(t *testing.T) {
 	s.files(t, "credential_ttl: 1h")
 	harness.Eventually(t, patience, "the new files in use", func() error { return v.tryReach(t, s.web) })
 	socket.says(t, "still open")
+	awaitReady(t, command, watched)
+	_, metrics := get(t, watched+"/metrics")
+	require.Contains(t, metrics, `rollcall_tunnel_requests_total{code="2xx",service="proxy"}`)
 	stop(t, command)
 }

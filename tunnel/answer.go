@@ -82,13 +82,13 @@ func sentence(err error) string {
 }
 
 // fullAnswer and deniedAnswer are whole answers to clients that aren't served.
-func fullAnswer(limit int) string {
+func fullAnswer(limit int, names Names) string {
 	return wholeAnswer(http.StatusServiceUnavailable, kindLimit, "Retry-After: 1\r\n",
-		fmt.Sprintf("all %d connections of this tunnel are in use; try again, or raise max_connections", limit))
+		fmt.Sprintf("all %d connections of this tunnel are in use; try again, or raise %s", limit, names.Of("max_connections")))
 }
 
-func deniedAnswer() string {
-	return wholeAnswer(http.StatusForbidden, kindPeer, "", "your user may not use this tunnel: peer_users doesn't name it")
+func deniedAnswer(names Names) string {
+	return wholeAnswer(http.StatusForbidden, kindPeer, "", fmt.Sprintf("your user may not use this tunnel: %s doesn't name it", names.Of("peer_users")))
 }
 
 func wholeAnswer(status int, kind, header, text string) string {

@@ -91,7 +91,7 @@ func TestAnswersArentReadByOtherPages(t *testing.T) {
 
 func newTestKeeper() *keeper {
 	counts := NewMetrics().of("tunnel")
-	return &keeper{upstream: newUpstream(counts, 1), log: slog.New(slog.DiscardHandler), mail: renewal.NewMailbox()}
+	return &keeper{upstream: newUpstream(counts, 1, startPatience), log: slog.New(slog.DiscardHandler), mail: renewal.NewMailbox()}
 }
 
 // suspicions is how many renewals are asked for within a time if somebody

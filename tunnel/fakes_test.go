@@ -150,7 +150,7 @@ func (b *syncBuffer) String() string {
 }
 
 // run starts a tunnel to a fake Teleport's address until the test ends.
-func run(t *testing.T, addr string, change func(*Options, *Dependencies, *fakeSource)) *rig {
+func run(t testing.TB, addr string, change func(*Options, *Dependencies, *fakeSource)) *rig {
 	t.Helper()
 	r := &rig{source: &fakeSource{addr: addr, uri: "http://127.0.0.1:35097"}, board: diagnostics.NewBoard(time.Now), metrics: NewMetrics(), log: &syncBuffer{}}
 	opts := Options{AppName: appName, ListenOptions: ListenOptions{Listen: "tcp://127.0.0.1:0"}}
@@ -170,7 +170,10 @@ func run(t *testing.T, addr string, change func(*Options, *Dependencies, *fakeSo
 	done := make(chan error, 1)
 	go func() { done <- built.Run(ctx) }()
 	r.stop = sync.OnceValue(func() error { cancel(); return <-done })
-	t.Cleanup(func() { require.NoError(t, r.stop()) })
+	t.Cleanup(func() {
+		require.NoError(t, r.stop())
+		built.Close()
+	})
 	return r
 }
 

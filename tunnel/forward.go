@@ -69,13 +69,15 @@ func (p *Proxy) Bind(ctx context.Context) error {
 	return err
 }
 
-// Close stops listening, where Run was never called.
-func (p *Proxy) Close() { p.listening.unbind() }
+// Close stops listening for good, once Run has ended or if it was never called.
+func (p *Proxy) Close() { p.listening.close() }
 
-// RenewNow asks for new certificates for all applications in use, and reads the
-// bearer token anew. It doesn't block.
+// RenewNow asks for new certificates for all applications in use, reads the
+// bearer token anew, and forgets which applications there weren't. It doesn't
+// block.
 func (p *Proxy) RenewNow(reason string) {
 	p.listening.reload()
+	p.routes.unknown.clear()
 	p.routes.each(func(k *keeper) { k.renewNow(reason) })
 	// Whoever waits for the end of a reload hears of it.
 	p.report()
@@ -92,7 +94,7 @@ func (p *Proxy) Run(ctx context.Context) error {
 	if err := p.listening.token.load(); err != nil {
 		return err
 	}
-	peers, err := newPeers(p.opts.PeerUsers, p.opts.AccessLog)
+	peers, err := newPeers(p.opts.PeerUsers, p.opts.AccessLog, p.opts.Names)
 	if err != nil {
 		return err
 	}
@@ -107,7 +109,7 @@ func (p *Proxy) Run(ctx context.Context) error {
 	defer stop()
 	p.report()
 	front := &front{
-		log: p.log, counts: p.counts, peers: peers, limit: p.opts.MaxConnections,
+		log: p.log, counts: p.counts, peers: peers, limit: p.opts.MaxConnections, names: p.opts.Names,
 		handler: observed(http.HandlerFunc(p.serve), p.counts, p.log, p.opts.AccessLog),
 	}
 	return front.serve(ctx, bound)

@@ -6,9 +6,11 @@ import (
 	"log/slog"
 	"net/http"
 	"net/url"
+	"slices"
 	"strings"
 	"sync"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"github.com/stretchr/testify/require"
@@ -24,7 +26,13 @@ type fakeApplications struct {
 
 	mu      sync.Mutex // protects the following
 	fetched map[string]int
-	found   int
+	// found counts the searches by public address, missed the certificates that
+	// were asked for in vain.
+	found, missed int
+	// added is an application beside those.
+	added string
+	// slow is how long a certificate takes.
+	slow time.Duration
 }
 
 func (f *fakeApplications) Source(name string) Source { return &fakeAppSource{f, name} }
@@ -34,10 +42,28 @@ func (f *fakeApplications) Find(_ context.Context, publicAddr string) (string, e
 	defer f.mu.Unlock()
 	f.found++
 	name, ok := strings.CutSuffix(publicAddr, ".apps.example.com")
-	if !ok {
+	if !ok || !f.knows(name) {
 		return "", failure.New(failure.NotFound, "no application with the public address %q was found", publicAddr)
 	}
 	return name, nil
+}
+
+// knows says whether there's an application of that name. The caller holds mu.
+func (f *fakeApplications) knows(name string) bool {
+	return slices.Contains([]string{"a", "b", "c", "db"}, name) || name == f.added
+}
+
+func (f *fakeApplications) set(change func(*fakeApplications)) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	change(f)
+}
+
+// asked is how often the cluster was asked for something that isn't there.
+func (f *fakeApplications) asked() int {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	return f.found + f.missed
 }
 
 type fakeAppSource struct {
@@ -45,10 +71,14 @@ type fakeAppSource struct {
 	name string
 }
 
-func (s *fakeAppSource) Fetch(context.Context) (Routed, error) {
+func (s *fakeAppSource) Fetch(ctx context.Context) (Routed, error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if !strings.Contains("a b c db", s.name) {
+	if s.slow > 0 && !pause(ctx, s.slow) {
+		return Routed{}, ctx.Err()
+	}
+	if !s.knows(s.name) {
+		s.missed++
 		return Routed{}, failure.New(failure.NotFound, "application %q was not found", s.name)
 	}
 	s.fetched[s.name]++
@@ -176,4 +206,113 @@ func TestProxyDropsWhatNobodyUses(t *testing.T) {
 	})
 	require.Equal(t, http.StatusOK, fetch(t, client, request(t, http.MethodGet, "http://a/", nil)).status)
 	require.Greater(t, apps.count("a"), 1)
+}
+
+// TestProxyAsksOnceForWhatIsMissing has a program that asks for wrong names in a
+// loop, and applications of these names added meanwhile.
+func TestProxyAsksOnceForWhatIsMissing(t *testing.T) {
+	for _, test := range []struct{ name, url string }{
+		{"by name", "http://late/"},
+		{"by public address", "http://late.apps.example.com/"},
+	} {
+		t.Run(test.name, func(t *testing.T) {
+			p, apps, client := runProxy(t, nil)
+			first := fetch(t, client, request(t, http.MethodGet, test.url, nil))
+			require.Equal(t, http.StatusNotFound, first.status)
+			for range 20 {
+				got := fetch(t, client, request(t, http.MethodGet, test.url, nil))
+				require.Equal(t, http.StatusNotFound, got.status)
+				require.Equal(t, first.body, got.body)
+			}
+			require.Equal(t, 1, apps.asked())
+
+			apps.set(func(f *fakeApplications) { f.added = "late" })
+			p.RenewNow("test")
+			require.Equal(t, "late-1", fetch(t, client, request(t, http.MethodGet, test.url, nil)).body, "a reload forgets what there wasn't")
+		})
+	}
+}
+
+func TestProxyFindsANewApplicationSoon(t *testing.T) {
+	t.Parallel()
+	_, apps, client := runProxy(t, nil)
+	require.Equal(t, http.StatusNotFound, fetch(t, client, request(t, http.MethodGet, "http://late/", nil)).status)
+	apps.set(func(f *fakeApplications) { f.added = "late" })
+	eventually(t, "the application by itself", func() bool {
+		return fetch(t, client, request(t, http.MethodGet, "http://late/", nil)).body == "late-1"
+	})
+}
+
+// TestProxyWaitsForANewApplication: a certificate that takes longer than a
+// tunnel's clients would wait for one is waited for, since nobody has asked for
+// it before this request.
+func TestProxyWaitsForANewApplication(t *testing.T) {
+	t.Parallel()
+	_, apps, client := runProxy(t, nil)
+	apps.set(func(f *fakeApplications) { f.slow = startPatience + time.Second })
+
+	got := fetch(t, client, request(t, http.MethodGet, "http://a/", nil))
+
+	require.Equal(t, http.StatusOK, got.status, got.body)
+	require.Equal(t, "a-1", got.body)
+}
+
+func TestProxyKnowsThatNoNameIsSoLong(t *testing.T) {
+	_, apps, client := runProxy(t, nil)
+	got := fetch(t, client, request(t, http.MethodGet, "http://"+strings.Repeat("a.", 200)+"example/", nil))
+	require.Equal(t, http.StatusNotFound, got.status)
+	require.Contains(t, got.body, "has 407 characters")
+	require.Zero(t, apps.asked())
+}
+
+func TestUnknownHostsAreForgotten(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		var u unknown
+		require.NoError(t, u.recall("a"))
+		u.note("a", errTest)
+		require.Equal(t, errTest, u.recall("a"))
+		require.NoError(t, u.recall("b"))
+		time.Sleep(unknownTime - 1)
+		require.Equal(t, errTest, u.recall("a"))
+		time.Sleep(1)
+		require.NoError(t, u.recall("a"))
+	})
+}
+
+func TestUnknownHostsAreBounded(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		var u unknown
+		for i := range 3 * unknownMost {
+			time.Sleep(time.Microsecond)
+			u.note(fmt.Sprint(i), errTest)
+		}
+		require.Len(t, u.hosts, unknownMost)
+		require.NoError(t, u.recall("0"), "the oldest has given way")
+		require.Equal(t, errTest, u.recall(fmt.Sprint(3*unknownMost-1)))
+		time.Sleep(unknownTime)
+		u.note("last", errTest)
+		require.Len(t, u.hosts, 1, "those that have ended make room first")
+	})
+}
+
+// TestLogsNameTheApplicationOnce: a key that stands twice in a line is one that
+// a program that reads the log may not take.
+func TestLogsNameTheApplicationOnce(t *testing.T) {
+	log := &syncBuffer{}
+	_, _, client := runProxy(t, func(_ *ProxyOptions, d *Dependencies) { d.Log = slog.New(slog.NewTextHandler(log, nil)) })
+	require.Equal(t, http.StatusOK, fetch(t, client, request(t, http.MethodGet, "http://a/", nil)).status)
+	require.Equal(t, http.StatusNotFound, fetch(t, client, request(t, http.MethodGet, "http://nothing/", nil)).status)
+	r := run(t, newFakeTeleport(t, hello).Listener.Addr().String(), nil)
+	require.Equal(t, http.StatusOK, r.get(t, "/").status)
+
+	for app, text := range map[string]string{"a": log.String(), "nothing": log.String(), appName: r.log.String()} {
+		lines := 0
+		for line := range strings.Lines(text) {
+			if strings.Contains(line, " app="+app+" ") {
+				lines++
+				require.Equal(t, 1, strings.Count(line, " app="), line)
+			}
+		}
+		require.Equal(t, 1, lines, "%s in %s", app, text)
+	}
 }

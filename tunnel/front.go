@@ -53,6 +53,8 @@ type front struct {
 	counts *counts
 	peers  peers
 	limit  int
+	// names are what answers call the options.
+	names Names
 	// handler serves HTTP.
 	handler http.Handler
 	// stream serves a TCP connection until its end; nil: all is HTTP. kind
@@ -113,16 +115,17 @@ func (f *front) serve(ctx context.Context, e *endpoint) error {
 }
 
 // drain waits until the clients have gone, at most for drainTime, and then ends
-// them.
+// them. It isn't http.Server's Shutdown, which takes no more connections: some
+// were accepted, and are still on their way to it.
 func (f *front) drain(server *http.Server, q *queue) {
-	ctx, cancel := context.WithTimeout(context.Background(), drainTime)
-	defer cancel()
-	_ = server.Shutdown(ctx) // who's left is ended below
-	_ = q.Close()
+	server.SetKeepAlivesEnabled(false) // who's idle is ended, the others after one answer
+	timer := time.NewTimer(drainTime)
+	defer timer.Stop()
 	select {
 	case <-f.whenEmpty():
-	case <-ctx.Done():
+	case <-timer.C:
 	}
+	_ = q.Close()
 	_ = server.Close()
 	f.mu.Lock()
 	left := make([]*client, 0, len(f.clients))
@@ -153,10 +156,11 @@ func (f *front) accept(ctx, streamCtx context.Context, e *endpoint, q *queue) er
 	for {
 		conn, err := e.Accept()
 		switch {
+		case err == nil && ctx.Err() != nil:
+			// It was on its way, and nobody else gets it.
+			f.admit(streamCtx, conn, q)
+			return nil
 		case ctx.Err() != nil:
-			if err == nil {
-				_ = conn.Close()
-			}
 			return nil
 		case err != nil && closedByUs(err):
 			return failure.Wrap(failure.Other, err, "the listener was closed")
@@ -180,7 +184,7 @@ func (f *front) admit(ctx context.Context, conn net.Conn, q *queue) {
 	c := f.place(conn)
 	if c == nil {
 		f.counts.limited.Inc()
-		f.refuse(conn, what, http.StatusServiceUnavailable, fullAnswer(f.limit))
+		f.refuse(conn, what, http.StatusServiceUnavailable, fullAnswer(f.limit, f.names))
 		return
 	}
 	if !f.peers.ask && what != kindUnsure {
@@ -209,7 +213,7 @@ func (f *front) deny(c *client, what kind) {
 	if n := f.denials.next(denialPause); n > 0 {
 		f.log.Warn("A connection of a user who may not use this tunnel is refused.", "peer_uid", c.user, "connections", n)
 	}
-	f.refuse(c.detach(), what, http.StatusForbidden, deniedAnswer())
+	f.refuse(c.detach(), what, http.StatusForbidden, deniedAnswer(f.names))
 }
 
 // ascertain waits until it's known what a connection is for. If that takes too

@@ -37,7 +37,7 @@ func rewriteRequest(r *httputil.ProxyRequest, public string, local func(host str
 	// The same map, which is filled in when the body has been read.
 	out.Trailer = r.In.Trailer
 	for _, name := range forwardedHeaders() {
-		out.Header.Del(name)
+		delete(out.Header, name) // Del would look for the canonical form, which these have
 	}
 	rewriteOwn(out.Header, "Origin", public, local)
 	rewriteOwn(out.Header, "Referer", public, local)

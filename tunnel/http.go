@@ -8,10 +8,18 @@ import (
 	"net/http/httputil"
 	"net/url"
 	"sync"
+	"time"
 )
 
 // copyBuffer is the size of the buffers that bodies go through, in bytes.
 const copyBuffer = 32 << 10
+
+// flushAfter is how long a part of an answer whose length is known may wait for
+// more of it. Most answers are whole by then, and go out in one piece: flushing
+// each part at once, the header for itself, costs a small answer a quarter of
+// all that the tunnel does for it. Answers without a length, as of streams, are
+// flushed part by part (httputil.ReverseProxy sees to that).
+const flushAfter = 2 * time.Millisecond
 
 // buffers are shared by all copying; it satisfies httputil.BufferPool.
 type buffers struct{ pool sync.Pool }
@@ -43,26 +51,23 @@ func newCarrier(u *upstream, k *keeper, ours func(page, asked string) bool, bufs
 	c := &carrier{upstream: u, keeper: k, ours: ours}
 	c.proxy = &httputil.ReverseProxy{
 		Rewrite: func(r *httputil.ProxyRequest) {
-			rewriteRequest(r, generationOf(r.In.Context()).Session.PublicHost(), func(page string) bool { return ours(page, r.In.Host) })
+			rewriteRequest(r, passageOf(r.In.Context()).by.Session.PublicHost(), func(page string) bool { return ours(page, r.In.Host) })
 		},
 		Transport:     &courier{upstream: u, keeper: k, counts: u.counts},
-		FlushInterval: -1,
+		FlushInterval: flushAfter,
 		BufferPool:    bufs,
 		ErrorLog:      slog.NewLogLogger(log.Handler(), slog.LevelDebug),
 		ModifyResponse: func(resp *http.Response) error {
-			in, _ := resp.Request.Context().Value(inKey{}).(*http.Request)
-			g := generationOf(resp.Request.Context())
-			if in != nil && g != nil {
-				rewriteResponse(resp.Header, g.Session.PublicHost(), g.App.URI, "http://"+in.Host, c.origin(in))
+			if p := passageOf(resp.Request.Context()); p.in != nil {
+				rewriteResponse(resp.Header, p.by.Session.PublicHost(), p.by.App.URI, "http://"+p.in.Host, c.origin(p.in))
 			}
 			return nil
 		},
 		ErrorHandler: func(w http.ResponseWriter, r *http.Request, err error) {
-			g := generationOf(r.Context())
 			if failedHere(err) {
 				log.DebugContext(r.Context(), "A request couldn't be carried.", "err", err)
 			}
-			explain(w, r, g.App.Name, err)
+			explain(w, r, passageOf(r.Context()).by.App.Name, err)
 		},
 	}
 	return c
@@ -76,9 +81,6 @@ func (c *carrier) origin(in *http.Request) string {
 	}
 	return origin
 }
-
-// inKey is the context's key of the request as the client sent it.
-type inKey struct{}
 
 // serve carries one request. The caller has checked that it may be.
 func (c *carrier) serve(w http.ResponseWriter, r *http.Request) {
@@ -96,7 +98,7 @@ func (c *carrier) serve(w http.ResponseWriter, r *http.Request) {
 		refuse(w, http.StatusBadRequest, kindUpstream, "the request's body can't be read: %s", err)
 		return
 	}
-	c.proxy.ServeHTTP(w, withIn(r, now))
+	c.proxy.ServeHTTP(w, withPassage(r, now))
 }
 
 // certificate waits for the first one, unless the client has waited already.
@@ -112,10 +114,22 @@ func (c *carrier) certificate(ctx context.Context) (*generation, error) {
 	return now, err
 }
 
-// withIn adds what the reverse proxy's steps need to a request.
-func withIn(r *http.Request, g *generation) *http.Request {
-	ctx := withGeneration(r.Context(), g)
-	return r.WithContext(context.WithValue(ctx, inKey{}, r))
+// passage is what the reverse proxy's steps need to know of a request: how the
+// client sent it, and the certificate to begin with.
+type passage struct {
+	in *http.Request
+	by *generation
+}
+
+type passageKey struct{}
+
+func withPassage(r *http.Request, g *generation) *http.Request {
+	return r.WithContext(context.WithValue(r.Context(), passageKey{}, passage{in: r, by: g}))
+}
+
+func passageOf(ctx context.Context) passage {
+	p, _ := ctx.Value(passageKey{}).(passage)
+	return p
 }
 
 // failedHere says whether an error is one to log: not a client that went away.

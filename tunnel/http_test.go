@@ -36,7 +36,8 @@ func TestRequestReachesTheApplication(t *testing.T) {
 	require.Equal(t, http.StatusFound, got.status)
 	require.Equal(t, r.url("/there"), got.header.Get("Location"))
 	require.Equal(t, "serial-1 "+appHost+" /a%2Fb?x;y origin=https://"+appHost, got.body)
-	require.EqualValues(t, 1, r.metric("requests_total", prometheus.Labels{"code": "3xx"}))
+	// Counted once all of it is sent, which the client may see first.
+	eventually(t, "counting", func() bool { return r.metric("requests_total", prometheus.Labels{"code": "3xx"}) == 1 })
 	require.EqualValues(t, 1, r.metric("connections_total", prometheus.Labels{"result": "accepted"}))
 	require.Positive(t, r.metric("bytes_total", prometheus.Labels{"direction": "sent"}))
 	require.Equal(t, diagnostics.StateReady, r.state().State)
@@ -72,6 +73,78 @@ func TestStreamsAndTrailersPass(t *testing.T) {
 	require.NoError(t, err)
 	require.Equal(t, "second\n", string(rest))
 	require.Equal(t, "2", resp.Trailer.Get("Sum"))
+}
+
+// TestPartsOfAKnownLengthPass has an application that says how long its answer
+// will be, and takes its time: what is there already isn't kept back.
+func TestPartsOfAKnownLengthPass(t *testing.T) {
+	next := make(chan struct{})
+	f := newFakeTeleport(t, func(w http.ResponseWriter, _ *http.Request, _ string) {
+		w.Header().Set("Content-Length", "12")
+		_ = http.NewResponseController(w).Flush()
+		<-next
+		fmt.Fprint(w, "first\n")
+		_ = http.NewResponseController(w).Flush()
+		<-next
+		fmt.Fprint(w, "other\n")
+	})
+	r := run(t, f.Listener.Addr().String(), nil)
+	transport := &http.Transport{DisableKeepAlives: true}
+
+	resp, err := transport.RoundTrip(request(t, http.MethodGet, r.url("/"), nil))
+
+	require.NoError(t, err, "the header came before the body")
+	defer resp.Body.Close()
+	require.EqualValues(t, 12, resp.ContentLength)
+	lines := bufio.NewReader(resp.Body)
+	for _, want := range []string{"first\n", "other\n"} {
+		next <- struct{}{}
+		line, err := lines.ReadString('\n')
+		require.NoError(t, err)
+		require.Equal(t, want, line)
+	}
+}
+
+// countingListener counts how often its connections are written to.
+type countingListener struct {
+	net.Listener
+	writes atomic.Int64
+}
+
+func (l *countingListener) Accept() (net.Conn, error) {
+	conn, err := l.Listener.Accept()
+	if err != nil {
+		return nil, err
+	}
+	return &countingConn{conn, l}, nil
+}
+
+type countingConn struct {
+	net.Conn
+	listener *countingListener
+}
+
+func (c *countingConn) Write(p []byte) (int, error) {
+	c.listener.writes.Add(1)
+	return c.Conn.Write(p)
+}
+
+// TestSmallAnswersGoOutInOnePiece: a header that is sent before its body costs
+// this host and the client as much as the answer does.
+func TestSmallAnswersGoOutInOnePiece(t *testing.T) {
+	f := newFakeTeleport(t, hello)
+	plain, err := net.Listen("tcp", "127.0.0.1:0")
+	require.NoError(t, err)
+	counted := &countingListener{Listener: plain}
+	r := run(t, f.Listener.Addr().String(), func(_ *Options, d *Dependencies, _ *fakeSource) { d.Listener = counted })
+
+	const answers = 50
+	for range answers {
+		require.Equal(t, "serial-1", r.get(t, "/").body)
+	}
+
+	// On a busy host one or another may take longer than it waits for its body.
+	require.Less(t, counted.writes.Load(), int64(answers*3/2))
 }
 
 // upgradeEcho takes over the connection and echoes.

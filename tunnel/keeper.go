@@ -46,9 +46,10 @@ type keeper struct {
 	// asked at each interval all the same.
 	polls    bool
 	reporter diagnostics.Reporter
-	log      *slog.Logger
-	detail   func() string
-	random   func() float64
+	// log names the application in each line.
+	log    *slog.Logger
+	detail func() string
+	random func() float64
 
 	mail  *renewal.Mailbox
 	pulse pulse.Pulse
@@ -162,7 +163,7 @@ func (k *keeper) succeeded(ctx context.Context, routed Routed, reason string, to
 		return
 	}
 	k.upstream.set(routed)
-	k.log.InfoContext(ctx, "The tunnel has a new certificate.", "app", routed.App.Name, "reason", reason,
+	k.log.InfoContext(ctx, "The tunnel has a new certificate.", "reason", reason,
 		"not_after", routed.NotAfter, "next", k.next, "took", took.Round(time.Millisecond))
 	k.reporter.Report(report)
 }

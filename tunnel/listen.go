@@ -51,17 +51,14 @@ func (e *endpoint) Close() error {
 	return err
 }
 
-// bind listens where the options say, or takes the socket that was passed.
-func bind(ctx context.Context, opts ListenOptions, passed net.Listener) (*endpoint, error) {
-	if passed != nil {
-		return adopt(passed, opts)
-	}
+// bind listens where the options say.
+func bind(ctx context.Context, opts ListenOptions) (*endpoint, error) {
 	network, address, err := parseListen(opts.Listen)
 	if err != nil {
-		return nil, failure.New(failure.Configuration, "listen: %s", err)
+		return nil, failure.New(failure.Configuration, "%s: %s", opts.Names.Of("listen"), err)
 	}
 	if network == networkUnix {
-		return bindUnix(address, opts.Socket)
+		return bindUnix(address, opts.Socket, opts.Names)
 	}
 	listener, err := new(net.ListenConfig).Listen(ctx, networkTCP, address)
 	if err != nil {
@@ -71,8 +68,8 @@ func bind(ctx context.Context, opts ListenOptions, passed net.Listener) (*endpoi
 }
 
 // adopt takes a socket of systemd's, whose permissions are its unit's affair.
-func adopt(passed net.Listener, opts ListenOptions) (*endpoint, error) {
-	return checked(&endpoint{Listener: passed}, opts)
+func adopt(listener net.Listener, opts ListenOptions) (*endpoint, error) {
+	return checked(&endpoint{Listener: listener}, opts)
 }
 
 // checked looks at what was bound in the end: a name may stand for any address.
@@ -89,11 +86,11 @@ func checked(e *endpoint, opts ListenOptions) (*endpoint, error) {
 	if e.remote && !opts.AllowRemote {
 		_ = e.Listener.Close() // the refusal is what matters
 		return nil, failure.New(failure.Configuration,
-			"%s isn't an address of this host alone: listen on 127.0.0.1, or set allow_remote: true together with bearer_token", e.display)
+			"%s isn't an address of this host alone: listen on 127.0.0.1, or set %s together with %s", e.display, opts.Names.on("allow_remote"), opts.Names.Of("bearer_token"))
 	}
 	if e.remote && len(opts.PeerUsers) > 0 {
 		_ = e.Listener.Close()
-		return nil, failure.New(failure.Configuration, "peer_users can't be checked on %s, which other hosts reach: listen on a loopback address", e.display)
+		return nil, failure.New(failure.Configuration, "%s can't be checked on %s, which other hosts reach: listen on a loopback address", opts.Names.Of("peer_users"), e.display)
 	}
 	return e, nil
 }
@@ -101,7 +98,7 @@ func checked(e *endpoint, opts ListenOptions) (*endpoint, error) {
 // bindUnix makes a socket that nobody but its owner can reach before it has the
 // permissions that it's meant to have: it's made in a private directory beside
 // the path, and moved there when it's ready.
-func bindUnix(path string, opts SocketOptions) (*endpoint, error) {
+func bindUnix(path string, opts SocketOptions, names Names) (*endpoint, error) {
 	fail := func(err error) (*endpoint, error) {
 		return nil, failure.Wrap(failure.Configuration, err, "the socket %s can't be made: %s", path, systemCause(err))
 	}
@@ -119,7 +116,7 @@ func bindUnix(path string, opts SocketOptions) (*endpoint, error) {
 		return fail(err)
 	}
 	listener.SetUnlinkOnClose(false)
-	inode, err := permit(temp, opts)
+	inode, err := permit(temp, opts, names)
 	if err == nil {
 		// Whatever has come to stand there meanwhile isn't ours.
 		err = unix.Renameat2(unix.AT_FDCWD, temp, unix.AT_FDCWD, path, unix.RENAME_NOREPLACE)
@@ -163,7 +160,7 @@ func removeStale(path string) error {
 }
 
 // permit gives a socket its owner, mode and ACL, and returns its inode.
-func permit(path string, opts SocketOptions) (uint64, error) {
+func permit(path string, opts SocketOptions, names Names) (uint64, error) {
 	fd, err := unix.Open(path, unix.O_PATH|unix.O_NOFOLLOW|unix.O_CLOEXEC, 0)
 	if err != nil {
 		return 0, &fs.PathError{Op: "open", Path: path, Err: err}
@@ -173,9 +170,9 @@ func permit(path string, opts SocketOptions) (uint64, error) {
 	handle := "/proc/self/fd/" + strconv.Itoa(fd)
 	mode, err := opts.mode()
 	if err != nil {
-		return 0, failure.New(failure.Configuration, "socket.mode %q isn't octal", opts.Mode)
+		return 0, failure.New(failure.Configuration, "%s %q isn't octal", names.Of("socket.mode"), opts.Mode)
 	}
-	uid, gid, err := opts.owner()
+	uid, gid, err := opts.owner(names)
 	if err != nil {
 		return 0, err
 	}
@@ -200,19 +197,19 @@ func permit(path string, opts SocketOptions) (uint64, error) {
 }
 
 // owner returns the ids, -1 for what stays as it is.
-func (o *SocketOptions) owner() (uid, gid int, err error) {
+func (o *SocketOptions) owner(names Names) (uid, gid int, err error) {
 	uid, gid = -1, -1
 	if o.User != "" {
 		id, err := acl.LookupUser(o.User)
 		if err != nil {
-			return 0, 0, failure.Wrap(failure.Configuration, err, "socket.user: %s", err)
+			return 0, 0, failure.Wrap(failure.Configuration, err, "%s: %s", names.Of("socket.user"), err)
 		}
 		uid = int(id)
 	}
 	if o.Group != "" {
 		id, err := acl.LookupGroup(o.Group)
 		if err != nil {
-			return 0, 0, failure.Wrap(failure.Configuration, err, "socket.group: %s", err)
+			return 0, 0, failure.Wrap(failure.Configuration, err, "%s: %s", names.Of("socket.group"), err)
 		}
 		gid = int(id)
 	}

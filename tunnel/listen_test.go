@@ -4,6 +4,7 @@ import (
 	"context"
 	"io"
 	"io/fs"
+	"log/slog"
 	"net"
 	"net/http"
 	"os"
@@ -12,6 +13,7 @@ import (
 	"strings"
 	"syscall"
 	"testing"
+	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
 	"github.com/stretchr/testify/require"
@@ -19,6 +21,7 @@ import (
 
 	"rollcall/acl"
 	"rollcall/destination"
+	"rollcall/diagnostics"
 	"rollcall/failure"
 )
 
@@ -53,7 +56,7 @@ func TestUnixSocket(t *testing.T) {
 
 func bound(t *testing.T, opts ListenOptions) *endpoint {
 	t.Helper()
-	e, err := bind(t.Context(), opts, nil)
+	e, err := bind(t.Context(), opts)
 	require.NoError(t, err)
 	t.Cleanup(func() { _ = e.Close() })
 	return e
@@ -106,7 +109,7 @@ func TestWhatIsntOursIsLeftAlone(t *testing.T) {
 			make(path)
 			before, err := os.Lstat(path)
 			require.NoError(t, err)
-			_, err = bind(t.Context(), ListenOptions{Listen: "unix://" + path}, nil)
+			_, err = bind(t.Context(), ListenOptions{Listen: "unix://" + path})
 			require.Equal(t, failure.Configuration, failure.KindOf(err))
 			after, err := os.Lstat(path)
 			require.NoError(t, err)
@@ -144,7 +147,8 @@ func TestBindRefuses(t *testing.T) {
 		{"no such user", ListenOptions{Listen: "unix://" + filepath.Join(shortDir(t), "s"), Socket: SocketOptions{User: "no-such-user"}}, nil, "no-such-user"},
 	} {
 		t.Run(test.name, func(t *testing.T) {
-			_, err := bind(t.Context(), test.opts, test.passed)
+			l := &listening{opts: test.opts, log: slog.New(slog.DiscardHandler), passed: test.passed}
+			_, err := l.bind(t.Context())
 			require.ErrorContains(t, err, test.want)
 			require.Equal(t, failure.Configuration, failure.KindOf(err))
 		})
@@ -162,6 +166,41 @@ func TestPassedSocketIsUsed(t *testing.T) {
 	require.Equal(t, "serial-1", r.get(t, "/").body)
 }
 
+// TestPassedSocketOutlivesAFailure has Run fail and runs it again, as the host
+// does: nobody passes a socket twice.
+func TestPassedSocketOutlivesAFailure(t *testing.T) {
+	path := filepath.Join(shortDir(t), "app.sock")
+	passed, err := net.Listen("unix", path)
+	require.NoError(t, err)
+	f := newFakeTeleport(t, hello)
+	opts := Options{AppName: appName, ListenOptions: ListenOptions{Listen: "unix://" + path}}
+	opts.Name = "tunnel"
+	tunnel, err := New(opts, Dependencies{
+		Source: &fakeSource{addr: f.Listener.Addr().String()}, Interval: time.Hour, Listener: passed,
+		Reporter: diagnostics.NewBoard(time.Now).Reporter("tunnel", TypeTunnel),
+		Log:      slog.New(slog.DiscardHandler), Metrics: NewMetrics(),
+	})
+	require.NoError(t, err)
+	require.NoError(t, tunnel.Bind(t.Context()))
+	for range 3 {
+		ctx, cancel := context.WithCancel(t.Context())
+		done := make(chan error, 1)
+		go func() { done <- tunnel.Run(ctx) }()
+		require.NoError(t, getOnce(path))
+
+		bound, err := tunnel.listening.bind(t.Context())
+		require.NoError(t, err)
+		require.NoError(t, bound.Listener.Close())
+		require.ErrorContains(t, <-done, "the listener was closed")
+		cancel()
+	}
+
+	tunnel.Close()
+	_, err = net.Dial("unix", path)
+	require.Error(t, err, "a tunnel that's closed holds no socket")
+	require.ErrorContains(t, tunnel.Bind(t.Context()), "the socket that systemd passed can't be listened on")
+}
+
 func TestPeersOverTCP(t *testing.T) {
 	f := newFakeTeleport(t, hello)
 	own := run(t, f.Listener.Addr().String(), func(o *Options, _ *Dependencies, _ *fakeSource) {
@@ -177,4 +216,29 @@ func TestPeersOverTCP(t *testing.T) {
 	require.Equal(t, http.StatusForbidden, got.status)
 	require.Equal(t, kindPeer, got.kind())
 	require.EqualValues(t, 1, other.metric("connections_total", prometheus.Labels{"result": "peer"}))
+}
+
+// TestMessagesNameWhatTheUserTyped: a command's user knows flags and no keys.
+func TestMessagesNameWhatTheUserTyped(t *testing.T) {
+	names := Names{"allow_remote": "--allow-remote", "bearer_token": "--bearer-token", "allowed_hosts": "--allowed-host", "peer_users": "--peer-user"}
+	for option, want := range map[string]string{
+		"peer_users": "--peer-user", "peer_users[3]": "--peer-user", "socket.mode": "socket.mode", "readers[1].user": "readers[1].user",
+	} {
+		require.Equal(t, want, names.Of(option))
+		require.Equal(t, option, Names(nil).Of(option))
+	}
+	for _, test := range []struct {
+		names      Names
+		bind, host string
+	}{
+		{nil, "set allow_remote: true together with bearer_token", "add the name to allowed_hosts"},
+		{names, "set --allow-remote together with --bearer-token", "add the name to --allowed-host"},
+	} {
+		_, err := bind(t.Context(), ListenOptions{Listen: "tcp://0.0.0.0:0", Names: test.names})
+		require.ErrorContains(t, err, test.bind)
+		r := run(t, newFakeTeleport(t, hello).Listener.Addr().String(), func(o *Options, _ *Dependencies, _ *fakeSource) { o.Names = test.names })
+		foreign := request(t, http.MethodGet, r.url("/"), nil)
+		foreign.Host = "evil.example"
+		require.Contains(t, ask(t, foreign).body, test.host)
+	}
 }

@@ -54,6 +54,8 @@ type ListenOptions struct {
 	// AccessLog logs a line for each request: method, path without the query,
 	// status, sizes, duration and the client's user. Never headers.
 	AccessLog bool `yaml:"access_log,omitempty"`
+	// Names are what messages call these options; a file has none.
+	Names Names `yaml:"-"`
 }
 
 // SocketOptions are the permissions of a unix socket. It has them from the

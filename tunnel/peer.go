@@ -34,12 +34,12 @@ type peers struct {
 }
 
 // newPeers looks the users up.
-func newPeers(names []string, ask bool) (peers, error) {
-	p := peers{ask: ask || len(names) > 0}
-	for _, name := range names {
+func newPeers(users []string, ask bool, names Names) (peers, error) {
+	p := peers{ask: ask || len(users) > 0}
+	for _, name := range users {
 		id, err := acl.LookupUser(name)
 		if err != nil {
-			return peers{}, failure.Wrap(failure.Configuration, err, "peer_users: %s", err)
+			return peers{}, failure.Wrap(failure.Configuration, err, "%s: %s", names.Of("peer_users"), err)
 		}
 		p.allowed = append(p.allowed, id)
 	}

@@ -40,7 +40,7 @@ type courier struct {
 // RoundTrip satisfies http.RoundTripper. The request's context has the
 // certificate to begin with.
 func (c *courier) RoundTrip(req *http.Request) (*http.Response, error) {
-	d := &delivery{courier: c, until: time.Now().Add(recovery), pause: firstPause, on: generationOf(req.Context())}
+	d := &delivery{courier: c, until: time.Now().Add(recovery), pause: firstPause, on: passageOf(req.Context()).by}
 	for {
 		began := time.Now()
 		resp, err := d.on.transport.RoundTrip(req)
@@ -207,16 +207,4 @@ func isClosedIdle(err error) bool {
 func discard(resp *http.Response) {
 	_, _ = io.CopyN(io.Discard, resp.Body, replayLimit)
 	_ = resp.Body.Close()
-}
-
-// generationKey is the context's key of a generation.
-type generationKey struct{}
-
-func withGeneration(ctx context.Context, g *generation) context.Context {
-	return context.WithValue(ctx, generationKey{}, g)
-}
-
-func generationOf(ctx context.Context) *generation {
-	g, _ := ctx.Value(generationKey{}).(*generation)
-	return g
 }

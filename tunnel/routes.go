@@ -19,6 +19,7 @@ type routes struct {
 	proxy   *Proxy
 	buffers *buffers
 	slots   chan struct{}
+	unknown unknown
 
 	// mu protects the following.
 	mu sync.Mutex
@@ -81,6 +82,24 @@ func (r *routes) each(do func(*keeper)) {
 // waits for the first one. A failure.NotFound says that there's no such
 // application.
 func (r *routes) find(ctx context.Context, host string) (*route, error) {
+	switch {
+	case host == "":
+		return nil, failure.New(failure.NotFound, "the request names no host, and so no application: ask for http://APPLICATION/")
+	case len(host) > longestHost:
+		return nil, failure.New(failure.NotFound, "the host has %d characters, and no application has so long a name or address", len(host))
+	}
+	if err := r.unknown.recall(host); err != nil {
+		return nil, err
+	}
+	found, err := r.look(ctx, host)
+	if failure.KindOf(err) == failure.NotFound {
+		r.unknown.note(host, err)
+	}
+	return found, err
+}
+
+// look is find for a host of which nothing is known to be missing.
+func (r *routes) look(ctx context.Context, host string) (*route, error) {
 	name, err := r.nameOf(ctx, host)
 	if err != nil {
 		return nil, err
@@ -100,9 +119,6 @@ func (r *routes) find(ctx context.Context, host string) (*route, error) {
 
 // nameOf returns the application's name of a host.
 func (r *routes) nameOf(ctx context.Context, host string) (string, error) {
-	if host == "" {
-		return "", failure.New(failure.NotFound, "the request names no host, and so no application: ask for http://APPLICATION/")
-	}
 	if name, ok := r.proxy.nameIn(host); ok {
 		return name, nil
 	}
@@ -117,6 +133,9 @@ func (r *routes) nameOf(ctx context.Context, host string) (string, error) {
 		defer func() { <-r.slots }()
 	case <-ctx.Done():
 		return "", ctx.Err()
+	}
+	if err := r.unknown.recall(host); err != nil {
+		return "", err // somebody has asked the same meanwhile
 	}
 	return r.proxy.lookUp(ctx, host)
 }
@@ -167,7 +186,7 @@ func (r *routes) unhostLocked(route *route) {
 // startLocked makes a route and begins to keep its certificate.
 func (r *routes) startLocked(name string) *route {
 	ctx, stop := context.WithCancel(r.ctx)
-	u := newUpstream(r.proxy.counts, r.proxy.opts.MaxConnections)
+	u := newUpstream(r.proxy.counts, r.proxy.opts.MaxConnections, issuePatience)
 	k := r.proxy.newKeeper(name, u)
 	k.mail = renewal.NewMailbox()
 	made := &route{name: name, upstream: u, keeper: k, stop: stop, used: time.Now()}

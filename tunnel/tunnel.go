@@ -14,6 +14,7 @@ import (
 
 	"rollcall/diagnostics"
 	"rollcall/failure"
+	"rollcall/internal/passed"
 	"rollcall/internal/renewal"
 )
 
@@ -32,7 +33,7 @@ type Dependencies struct {
 	// Secret reads the bearer token; nil if the options name none.
 	Secret func() (string, error)
 	// Listener is a socket that was passed in place of the one to make; nil:
-	// none.
+	// none. Close closes it; a Run that ends leaves it for the next one.
 	Listener net.Listener
 	// TCP says which protocol is spoken until the first certificate has told:
 	// true for TCP.
@@ -74,7 +75,7 @@ func (l *listening) bind(ctx context.Context) (*endpoint, error) {
 	if l.endpoint != nil {
 		return l.endpoint, nil
 	}
-	bound, err := bind(ctx, l.opts, l.passed)
+	bound, err := l.open(ctx)
 	if err != nil {
 		return nil, err
 	}
@@ -86,14 +87,36 @@ func (l *listening) bind(ctx context.Context) (*endpoint, error) {
 	return bound, nil
 }
 
-// unbind closes the address; the next bind opens it again, unless it was
-// passed.
+// open makes the socket, or takes the one that was passed: not itself, which
+// nobody could make again, but another listener on it.
+func (l *listening) open(ctx context.Context) (*endpoint, error) {
+	if l.passed == nil {
+		return bind(ctx, l.opts)
+	}
+	another, err := passed.Again(l.passed)
+	if err != nil {
+		return nil, failure.Wrap(failure.Configuration, err, "the socket that systemd passed can't be listened on: %s", systemCause(err))
+	}
+	return adopt(another, l.opts)
+}
+
+// unbind closes the address; the next bind opens it again.
 func (l *listening) unbind() {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	if l.endpoint != nil {
 		_ = l.endpoint.Close() // it may be closed already
-		l.endpoint, l.passed = nil, nil
+		l.endpoint = nil
+	}
+}
+
+// close is unbind for good: what was passed is given up as well.
+func (l *listening) close() {
+	l.unbind()
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if l.passed != nil {
+		_ = l.passed.Close() // it may be closed already
 	}
 }
 
@@ -137,26 +160,26 @@ func New(opts Options, deps Dependencies) (*Tunnel, error) {
 		return nil, err
 	}
 	if deps.TCP && opts.BearerToken != "" {
-		return nil, tokenless(opts.AppName)
+		return nil, tokenless(opts.AppName, opts.Names)
 	}
 	log := deps.Log.With(diagnostics.KeyService, opts.Name)
 	counts := deps.Metrics.of(opts.Name)
 	t := &Tunnel{
 		opts: opts, log: log, counts: counts,
 		listening: &listening{opts: opts.ListenOptions, log: log, passed: deps.Listener, token: token{read: deps.Secret}},
-		upstream:  newUpstream(counts, opts.MaxConnections),
+		upstream:  newUpstream(counts, opts.MaxConnections, startPatience),
 		buffers:   newBuffers(),
 		tcpFirst:  deps.TCP,
 	}
 	t.keeper = &keeper{
 		source: deps.Source, upstream: t.upstream, interval: deps.Interval, polls: deps.Polls,
-		reporter: deps.Reporter, log: log, random: deps.Random, mail: renewal.NewMailbox(),
+		reporter: deps.Reporter, log: log.With("app", opts.AppName), random: deps.Random, mail: renewal.NewMailbox(),
 		detail: func() string { return "listens on " + t.listening.address() },
 	}
 	if opts.BearerToken != "" {
 		t.keeper.usable = func(routed Routed) error {
 			if routed.App.TCP() {
-				return tokenless(routed.App.Name)
+				return tokenless(routed.App.Name, opts.Names)
 			}
 			return nil
 		}
@@ -165,8 +188,8 @@ func New(opts Options, deps Dependencies) (*Tunnel, error) {
 }
 
 // tokenless says why a TCP application isn't served to those who show a token.
-func tokenless(app string) error {
-	return failure.New(failure.Configuration, "%q is a TCP application, whose clients can't be asked for a bearer token: leave bearer_token out, and use peer_users or a unix socket", app)
+func tokenless(app string, names Names) error {
+	return failure.New(failure.Configuration, "%q is a TCP application, whose clients can't be asked for a bearer token: leave %s out, and use %s or a unix socket", app, names.Of("bearer_token"), names.Of("peer_users"))
 }
 
 // Name returns the service's name.
@@ -179,8 +202,8 @@ func (t *Tunnel) Bind(ctx context.Context) error {
 	return err
 }
 
-// Close stops listening, where Run was never called.
-func (t *Tunnel) Close() { t.listening.unbind() }
+// Close stops listening for good, once Run has ended or if it was never called.
+func (t *Tunnel) Close() { t.listening.close() }
 
 // Address is where the tunnel listens, tcp://127.0.0.1:1234.
 func (t *Tunnel) Address() string { return t.listening.address() }
@@ -215,7 +238,7 @@ func (t *Tunnel) Run(ctx context.Context) error {
 	if err := t.listening.token.load(); err != nil {
 		return err
 	}
-	peers, err := newPeers(t.opts.PeerUsers, t.opts.AccessLog)
+	peers, err := newPeers(t.opts.PeerUsers, t.opts.AccessLog, t.opts.Names)
 	if err != nil {
 		return err
 	}
@@ -240,7 +263,7 @@ func (t *Tunnel) front(bound *endpoint, peers peers) *front {
 	streamer := &streamer{upstream: t.upstream, keeper: t.keeper, buffers: t.buffers, log: t.log, access: t.opts.AccessLog}
 	carrier := newCarrier(t.upstream, t.keeper, names.ours, t.buffers, t.log)
 	return &front{
-		log: t.log, counts: t.counts, peers: peers, limit: t.opts.MaxConnections,
+		log: t.log, counts: t.counts, peers: peers, limit: t.opts.MaxConnections, names: t.opts.Names,
 		handler: observed(t.guarded(names, carrier), t.counts, t.log, t.opts.AccessLog),
 		stream:  streamer.serve,
 		kind:    t.kind,
@@ -268,9 +291,9 @@ func (t *Tunnel) guarded(names hosts, carrier *carrier) http.Handler {
 		case r.Method == http.MethodConnect:
 			refuse(w, http.StatusBadRequest, kindMethod, "this address is the application %q itself, and no HTTP proxy: ask for http://%s/ without a proxy, or use a service of type %s", t.opts.AppName, r.Host, TypeProxy)
 		case !names.permits(r.Host):
-			refuse(w, http.StatusForbidden, kindHost, "the host name %q isn't one of this tunnel's: use localhost, or add the name to allowed_hosts", r.Host)
+			refuse(w, http.StatusForbidden, kindHost, "the host name %q isn't one of this tunnel's: use localhost, or add the name to %s", r.Host, t.opts.Names.Of("allowed_hosts"))
 		case !names.permitsOrigin(r, t.public()):
-			refuse(w, http.StatusForbidden, kindHost, "a web page of another site (%q) may not do this; add its host to allowed_hosts if it may", r.Header.Get("Origin"))
+			refuse(w, http.StatusForbidden, kindHost, "a web page of another site (%q) may not do this; add its host to %s if it may", r.Header.Get("Origin"), t.opts.Names.Of("allowed_hosts"))
 		case !t.listening.token.admit(r.Header):
 			w.Header().Set("Www-Authenticate", `Bearer realm="rollcall"`)
 			refuse(w, http.StatusUnauthorized, kindToken, "this tunnel wants a bearer token, in Proxy-Authorization or Authorization")

@@ -16,6 +16,10 @@ const (
 	// startPatience is how long a client waits for the first certificate while
 	// it's being asked for.
 	startPatience = 3 * time.Second
+	// issuePatience is how long a proxy's client waits for the first certificate
+	// of an application that nobody has asked for before: it's issued because of
+	// this very request, and its session has to become known to the proxies.
+	issuePatience = 10 * time.Second
 	// idleTimeout is how long an unused connection to the proxy is kept.
 	idleTimeout = 90 * time.Second
 	// dialsAtOnce bounds how many connections are opened at a time: a thousand
@@ -64,6 +68,8 @@ type upstream struct {
 	counts *counts
 	// idle is how many unused connections are kept.
 	idle int
+	// patience is how long get waits for the first certificate.
+	patience time.Duration
 	// dials has a place for each connection that is being opened.
 	dials chan struct{}
 
@@ -86,8 +92,8 @@ type upstream struct {
 	attempts uint64
 }
 
-func newUpstream(counts *counts, idle int) *upstream {
-	return &upstream{counts: counts, idle: idle, dials: make(chan struct{}, dialsAtOnce), changed: make(chan struct{})}
+func newUpstream(counts *counts, idle int, patience time.Duration) *upstream {
+	return &upstream{counts: counts, idle: idle, patience: patience, dials: make(chan struct{}, dialsAtOnce), changed: make(chan struct{})}
 }
 
 // set takes a new certificate into use.
@@ -159,7 +165,10 @@ func (u *upstream) last() *generation {
 // get returns the certificate in use. While the first one is being asked for it
 // waits a little.
 func (u *upstream) get(ctx context.Context) (*generation, error) {
-	timer := time.NewTimer(startPatience)
+	if now, _, _, _ := u.peek(); now != nil { //nolint:dogsled // Only the certificate matters.
+		return now, nil // as nearly always, and without a timer
+	}
+	timer := time.NewTimer(u.patience)
 	defer timer.Stop()
 	for {
 		now, attempts, err, changed := u.peek()

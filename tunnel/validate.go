@@ -98,13 +98,13 @@ func (o *ListenOptions) validateTCP(address string) []error {
 		shown = "it names every address, and that"
 	}
 	if !loopback(host) && !o.AllowRemote {
-		all = append(all, failure.Field("listen", "%s isn't for this host alone: whoever can reach it would use the application with the bot's rights; listen on 127.0.0.1, or set allow_remote: true together with bearer_token", shown))
+		all = append(all, failure.Field("listen", "%s isn't for this host alone: whoever can reach it would use the application with the bot's rights; listen on 127.0.0.1, or set %s together with %s", shown, o.Names.on("allow_remote"), o.Names.Of("bearer_token")))
 	}
 	if !o.Socket.empty() {
-		all = append(all, failure.Field("socket", "goes with a unix:// address only: a TCP port has no owner; use peer_users or bearer_token"))
+		all = append(all, failure.Field("socket", "goes with a unix:// address only: a TCP port has no owner; use %s or %s", o.Names.Of("peer_users"), o.Names.Of("bearer_token")))
 	}
 	if len(o.PeerUsers) > 0 && !loopback(host) {
-		all = append(all, failure.Field("peer_users", "the user of a program on another host can't be known: listen on a loopback address, or use bearer_token"))
+		all = append(all, failure.Field("peer_users", "the user of a program on another host can't be known: listen on a loopback address, or use %s", o.Names.Of("bearer_token")))
 	}
 	return all
 }

@@ -135,8 +135,8 @@ then prints a hash that stands for exactly these deletions; --acknowledge with
 that hash has them done. If the deletions have changed since, the hash doesn't
 fit any more and nothing happens.
 
-It waits for the grace of absent workloads (guard.absent_for); a running agent's
-for no longer than a minute.
+It waits for the grace of absent workloads (guard.settle and guard.absent_for); a
+running agent's for no longer than a minute.
 
 ` + whoAnswers + `
 

@@ -51,7 +51,7 @@ it the change is printed for an administrator to make.
 	c.flags(cmd)
 	c.formatFlag(cmd)
 	cmd.Flags().StringVar(&identity, "identity", "", "work as the identity in this `file`, an administrator's")
-	cmd.Flags().StringVar(&from, "from", "", "the `owner` (label rollcall/owner) that gives it up: another agent, which is gone for good")
+	cmd.Flags().StringVar(&from, "from", "", "the `owner` (label rollcall/owner) that gives it up: another agent, which is gone for good; or, if the owner is the same, the source (label rollcall/source) of another service that is")
 	cmd.Flags().BoolVar(&yes, "yes", false, "do it; else it's only shown")
 	return cmd
 }

@@ -53,6 +53,7 @@ func (c *discoveryCommand) adoptAs(ctx context.Context, cfg *config.Config, sock
 	}
 	defer access.Close()
 	s := &discoveryService{options: options, owner: strings.TrimSpace(owner.Text), administrator: true}
+	s.siblings = siblingsOf(cfg, options, s.owner)
 	defer s.close()
 	if s.source, err = a.discoverySource(s, c.env); err != nil {
 		return nil, trace.Wrap(err)

@@ -162,7 +162,8 @@ func (s *discoveryService) settled(ctx context.Context, result discovery.Result)
 	for {
 		left, err := s.Plan(ctx)
 		wrote := result.Created+result.Updated+result.Deleted > 0
-		if err != nil || !wrote || !left.Changes() || len(result.Failures) > 0 || time.Now().After(deadline) {
+		shown := s.Confirmed() && !left.Changes()
+		if err != nil || !wrote || shown || len(result.Failures) > 0 || time.Now().After(deadline) {
 			return left, trace.Wrap(err)
 		}
 		select {
@@ -236,6 +237,9 @@ func purged(result discovery.Result, q question) (*reply, error) {
 // adopt shows, or does, what makes a resource the service's own.
 func (s *discoveryService) adopt(ctx context.Context, q question) (*reply, error) {
 	key := resource.Key{Kind: q.Kind, Name: q.Name}
+	if sibling, alive := s.siblings[q.From]; alive {
+		return nil, failure.New(failure.Conflict, "%q is the service %s of this very agent, which would register %s again: have what it's registered for ask for another name, or purge that service and take it out of the file, first", q.From, sibling, key)
+	}
 	action, err := s.Adopt(ctx, key, q.From, q.Write)
 	if failure.KindOf(err) == failure.NotFound && !s.administrator {
 		return s.adoptUnseen(ctx, key, q, err)

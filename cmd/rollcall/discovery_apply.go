@@ -79,10 +79,14 @@ func (r *discoveryRunner) apply(ctx context.Context, look *discoveryService, q q
 
 // applyDeadline is how long the agent is looked at.
 func applyDeadline(now time.Time, guard plan.Guard) time.Time {
-	if guard.AbsentFor > longestGate {
+	wait := max(0, guard.AbsentFor)
+	if wait > longestGate {
 		return now.Add(applyWait)
 	}
-	return now.Add(applyWait + max(0, guard.AbsentFor))
+	if wait+guard.Settle <= longestGate {
+		wait += guard.Settle // the agent may have been started just now
+	}
+	return now.Add(applyWait + wait)
 }
 
 // settle asks for comparisons, and looks until nothing is left that the agent

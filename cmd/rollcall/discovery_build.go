@@ -7,6 +7,7 @@ import (
 	"encoding/hex"
 	"math/rand/v2"
 	"strings"
+	"time"
 
 	"github.com/gravitational/trace"
 
@@ -46,12 +47,18 @@ type discoveryService struct {
 	running *discoveryService
 	// administrator says that the registries are those of one.
 	administrator bool
+	// siblings are the other services of the same file, by what marks their
+	// resources as not this one's: their owner, or their source if they share ours.
+	siblings map[string]string
 	// approve keeps an approval where the running service will find it; nil:
 	// nowhere.
 	approve func(hash string) error
 	// settle waits for what a write has begun; nil: writes are done when they
 	// return.
-	settle  func(ctx context.Context) error
+	settle func(ctx context.Context) error
+	// begun has f called when something that a write has begun is done; nil: as
+	// above.
+	begun   func(f func())
 	closers []func()
 }
 
@@ -72,6 +79,7 @@ func (a *agent) buildDiscovery(ctx context.Context, cfg *config.Config, name str
 	if s.owner, err = a.ownerOf(options); err != nil {
 		return nil, trace.Wrap(err)
 	}
+	s.siblings = siblingsOf(cfg, options, s.owner)
 	access := a.issuer.Access(cluster.CertRequest{Roles: options.Roles, TTL: options.CredentialTTL})
 	if err := a.assemble(s, access, env, use); err != nil {
 		s.close()
@@ -93,6 +101,31 @@ func discoverySettings(cfg *config.Config, name string) (*settings.Options, erro
 	}
 	return nil, failure.New(failure.Configuration, "there is no discovery service %q", name)
 }
+
+// siblingsOf finds the other discovery services of a file.
+func siblingsOf(cfg *config.Config, o *settings.Options, owner string) map[string]string {
+	siblings := map[string]string{}
+	host := ""
+	if parts := strings.Split(owner, "/"); o.HostOwned() && len(parts) == 3 {
+		host = parts[0] + "/" + parts[1] + "/"
+	}
+	for _, name := range discoveryNames(cfg) {
+		other, err := discoverySettings(cfg, name)
+		switch {
+		case err != nil || name == o.Name:
+		case other.Owner != "" && other.Owner == owner:
+			siblings[sourceName(other)] = name
+		case other.Owner != "":
+			siblings[other.Owner] = name
+		case host != "":
+			siblings[host+name] = name
+		}
+	}
+	return siblings
+}
+
+// sourceName is the value of the label that says which service a resource is from.
+func sourceName(o *settings.Options) string { return o.Source.Type + "/" + o.Name }
 
 // assemble fills in the reconciler.
 func (a *agent) assemble(s *discoveryService, access *cluster.Access, env environment, use discoveryUse) error {
@@ -117,8 +150,13 @@ func (a *agent) assemble(s *discoveryService, access *cluster.Access, env enviro
 	if err := a.keepState(s, &made); err != nil {
 		return trace.Wrap(err)
 	}
-	s.Reconciler, err = discovery.New(made)
-	return trace.Wrap(err)
+	if s.Reconciler, err = discovery.New(made); err != nil {
+		return trace.Wrap(err)
+	}
+	if s.begun != nil {
+		s.begun(func() { s.RenewNow("an agent has registered, or has failed to") })
+	}
+	return nil
 }
 
 // reconcilerOptions are those that a service always has.
@@ -127,7 +165,7 @@ func (a *agent) reconcilerOptions(s *discoveryService, registries map[resource.K
 	return discovery.Options{
 		Name:        o.Name,
 		Owner:       s.owner,
-		SourceName:  o.Source.Type + "/" + o.Name,
+		SourceName:  sourceName(o),
 		Source:      s.source,
 		Registries:  registries,
 		Policy:      o.Policy,
@@ -210,7 +248,7 @@ func (a *agent) registries(s *discoveryService, access *cluster.Access, env envi
 			return nil, trace.Wrap(err)
 		}
 		s.closers = append(s.closers, registry.Close)
-		s.settle = registry.Settle
+		s.settle, s.begun = registry.Settle, registry.Tell
 		all[resource.KindApp] = registry
 		return all, nil
 	}
@@ -244,6 +282,14 @@ func formOf(register settings.Register) func(resource.Resource) (resource.Resour
 func (c canonical) Read(ctx context.Context) ([]discovery.Candidate, error) {
 	candidates, err := c.Source.Read(ctx)
 	return c.canonicalised(candidates), err
+}
+
+// Since is the source's own, if it has one.
+func (c canonical) Since() time.Time {
+	if source, ok := c.Source.(discovery.Gradual); ok {
+		return source.Since()
+	}
+	return time.Time{}
 }
 
 // Explain asks the source about a name, if it can tell.

@@ -67,7 +67,7 @@ func sums(p plan.Plan) string {
 		}
 	}
 	add(waiting, "waiting")
-	add(p.Count(plan.OpConflict), "in conflict")
+	add(p.Conflicts(), "in conflict")
 	add(p.Count(plan.OpBlocked)-waiting-wanted, "blocked")
 	add(wanted, "kept")
 	return fmt.Sprintf("%s; %d as they should be; %d of others left alone.", text, p.Unchanged, p.Foreign)
@@ -81,7 +81,7 @@ func (w *page) actions(actions []plan.Action) {
 	var shown []*plan.Action
 	for i := range actions {
 		a := &actions[i]
-		if a.Op == plan.OpNothing {
+		if a.Op == plan.OpNothing && !a.Waiting {
 			continue
 		}
 		shown = append(shown, a)

@@ -40,7 +40,11 @@ Exit codes: 0 printed; others as with plan.`,
 			if c.format != "yaml" && c.format != "json" {
 				return &usageError{fmt.Errorf("--format %q isn't yaml or json", c.format)}
 			}
-			text, err := c.roles(cmd.Context(), bot)
+			name, err := botNamed(bot)
+			if err != nil {
+				return err
+			}
+			text, err := c.roles(cmd.Context(), name)
 			if err != nil {
 				return discoveryError(err)
 			}
@@ -53,6 +57,27 @@ Exit codes: 0 printed; others as with plan.`,
 	cmd.Flags().StringVar(&bot, "bot", "", "the bot's `name`, if it hasn't joined yet")
 	return cmd
 }
+
+// botNamed is the bot's name as its user's name will have it. That is in the
+// owner, which roles compare: with another one the service could write nothing.
+func botNamed(text string) (string, error) {
+	const allowed = "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789._-"
+	name := strings.TrimPrefix(text, "bot-") // somebody gave the user's name
+	switch {
+	case text == "":
+		return "", nil
+	case name == "" || len(name) > maxBotName:
+		return "", &usageError{fmt.Errorf("--bot %q is no bot's name: give the one of `tctl bots ls`, of at most %d characters", shortened(text), maxBotName)}
+	case strings.Trim(name, allowed+" ") == "" && strings.Contains(name, " "):
+		return "", &usageError{fmt.Errorf("--bot %q: Teleport turns spaces into hyphens; give %q, to `tctl bots add`, too", text, strings.ReplaceAll(name, " ", "-"))}
+	case strings.Trim(name, allowed) != "":
+		return "", &usageError{fmt.Errorf("--bot %q: a bot's name may only have letters, digits and . _ - here, since it's part of the label rollcall/owner", shortened(text))}
+	}
+	return name, nil
+}
+
+// maxBotName keeps the owner fit for a label.
+const maxBotName = 100
 
 // roles renders the role of a service.
 func (c *discoveryCommand) roles(ctx context.Context, bot string) (string, error) {
@@ -70,7 +95,7 @@ func (c *discoveryCommand) roles(ctx context.Context, bot string) (string, error
 	}
 	owner := options.Owner
 	if owner == "" {
-		r, err := c.ask(ctx, question{Verb: verbOwner, Bot: strings.TrimPrefix(bot, "bot-")})
+		r, err := c.ask(ctx, question{Verb: verbOwner, Bot: bot})
 		if err != nil {
 			return "", err
 		}

@@ -156,6 +156,35 @@ func TestWritesOfCommandsAreLogged(t *testing.T) {
 	require.True(t, audit.Enabled(t.Context(), slog.LevelInfo))
 }
 
+// TestLivingServicesGiveNothingUp has adopt refuse to take what another service of
+// the same file looks after, whoever says that it's gone.
+func TestLivingServicesGiveNothingUp(t *testing.T) {
+	service := func(name, owner string) config.Service {
+		o := settings.New()
+		o.Name, o.Owner, o.Source.Type = name, owner, "file"
+		return config.Service{Type: settings.Type, Name: name, Options: o}
+	}
+	cfg := &config.Config{Services: []config.Service{service("web", ""), service("db", ""), service("one", "shared"), service("two", "shared")}}
+	for name, want := range map[string]map[string]string{
+		"web": {"bot/0123456789abcdef/db": "db", "shared": "two"},
+		"one": {"file/two": "two"},
+	} {
+		o, err := discoverySettings(cfg, name)
+		require.NoError(t, err)
+		owner := o.Owner
+		if owner == "" {
+			owner = "bot/0123456789abcdef/web"
+		}
+		s := &discoveryService{options: o, owner: owner, siblings: siblingsOf(cfg, o, owner)}
+		require.Equal(t, want, s.siblings)
+		for from, sibling := range want {
+			_, err := s.adopt(t.Context(), question{Kind: resource.KindApp, Name: "x", From: from})
+			require.Equal(t, failure.Conflict, failure.KindOf(err))
+			require.ErrorContains(t, err, "the service "+sibling+" of this very agent")
+		}
+	}
+}
+
 func TestPlausibleOwner(t *testing.T) {
 	own, shared := new(settings.Options), &settings.Options{Owner: "shared/web"}
 	own.Name, shared.Name = "web", "web"
@@ -197,6 +226,24 @@ func TestRoleYAML(t *testing.T) {
 			require.Equal(t, want.Version, read.Version)
 			require.Equal(t, want.Kind, read.Kind)
 		})
+	}
+}
+
+// TestBotNamed has a name refused that the owner can't be made of: the role would
+// be for somebody else.
+func TestBotNamed(t *testing.T) {
+	for text, want := range map[string]string{"": "", "web": "web", "bot-web": "web", "Web_1.a-b": "Web_1.a-b"} {
+		name, err := botNamed(text)
+		require.NoError(t, err, text)
+		require.Equal(t, want, name)
+	}
+	for text, told := range map[string]string{
+		"my bot": `give "my-bot"`, "a/b": "may only have", "wéb": "may only have", "web\nx: y": "may only have", "bot-": "is no bot's name",
+		strings.Repeat("x", 101): "at most 100",
+	} {
+		_, err := botNamed(text)
+		require.ErrorContains(t, err, told)
+		require.Equal(t, exitConfiguration, exitCode(err), text)
 	}
 }
 

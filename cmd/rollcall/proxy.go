@@ -35,6 +35,7 @@ type appFlags struct {
 	tunnel.Options
 	port     int
 	protocol string
+	diagAddr string
 }
 
 func newProxyCommand(env environment, g *globals) *cobra.Command {
@@ -122,6 +123,7 @@ be reached or trusted.`,
 	flags.StringVar(&f.Socket.Group, "socket-group", "", "`group` of a unix socket")
 	flags.IntVar(&f.MaxConnections, "max-connections", tunnel.DefaultMaxConnections, "`number` of connections at a time")
 	flags.BoolVar(&f.AccessLog, "access-log", false, "log each request")
+	flags.StringVar(&f.diagAddr, "diag-addr", "", "serve /livez, /readyz and /metrics on this `address`")
 	return cmd
 }
 
@@ -139,6 +141,8 @@ func (f *appFlags) complete(env environment, flags *pflag.FlagSet) error {
 		return &usageError{errors.New("--listen and --port are both given; keep one of them")}
 	case f.port < 0 || f.port > 65535:
 		return &usageError{fmt.Errorf("--port %d isn't a port", f.port)}
+	case f.diagAddr != "" && !isHostPort(f.diagAddr):
+		return &usageError{fmt.Errorf("--diag-addr must be host:port, not %q; for example 127.0.0.1:3001", f.diagAddr)}
 	case f.protocol != protocolAuto && f.protocol != protocolHTTP && f.protocol != protocolTCP:
 		return &usageError{fmt.Errorf("--protocol %q isn't auto, http or tcp", f.protocol)}
 	}
@@ -148,29 +152,40 @@ func (f *appFlags) complete(env environment, flags *pflag.FlagSet) error {
 	if f.protocol == protocolTCP && f.BearerToken != "" {
 		return &usageError{errors.New("--bearer-token goes with HTTP only: a TCP application's clients can't be asked for a token; use --peer-user or a unix socket")}
 	}
-	f.Name = "proxy"
-	return flagErrors(f.Validate())
+	f.Name, f.Names = "proxy", proxyFlagNames()
+	return flagErrors(f.Validate(), f.Names)
+}
+
+// isHostPort says whether an address has a port, as a number.
+func isHostPort(address string) bool {
+	_, port, err := net.SplitHostPort(address)
+	if err != nil {
+		return false
+	}
+	_, err = strconv.ParseUint(port, 10, 16)
+	return err == nil
+}
+
+// proxyFlagNames are the flags that set a tunnel's options.
+func proxyFlagNames() tunnel.Names {
+	return tunnel.Names{
+		"app_name": "APPLICATION", "listen": "--listen", "allow_remote": "--allow-remote", "allowed_hosts": "--allowed-host",
+		"bearer_token": "--bearer-token", "peer_users": "--peer-user", "max_connections": "--max-connections",
+		"socket": "--socket-…", "socket.mode": "--socket-mode", "socket.user": "--socket-user", "socket.group": "--socket-group",
+	}
 }
 
 // flagErrors tells what is wrong with options by the flags that set them.
-func flagErrors(err error) error {
-	names := map[string]string{
-		"socket.mode": "--socket-mode", "bearer_token": "--bearer-token", "max_connections": "--max-connections",
-		"allow_remote": "--allow-remote", "listen": "--listen", "app_name": "APPLICATION", "socket": "--socket-…", "peer_users": "--peer-user",
-	}
+func flagErrors(err error, names tunnel.Names) error {
 	for _, field := range failure.Fields(err) {
-		name, ok := names[field.Field]
-		if !ok {
-			name = field.Field
-		}
-		return &usageError{fmt.Errorf("%s: %s", name, field.Message)}
+		return &usageError{fmt.Errorf("%s: %s", names.Of(field.Field), field.Message)}
 	}
 	return err
 }
 
 // proxyApp serves one application until ctx ends or a signal comes.
 func proxyApp(ctx context.Context, f *appFlags, env environment, g *globals) error {
-	footprint.Tune(env.Getenv)
+	footprint.TuneForTraffic(env.Getenv)
 	log := diagnostics.NewLogger(env.Stderr, g.logFormat, g.debug, env.Getenv("JOURNAL_STREAM"))
 	ctx, stop := signal.NotifyContext(ctx, syscall.SIGINT, syscall.SIGTERM)
 	defer stop()
@@ -190,25 +205,49 @@ func proxyApp(ctx context.Context, f *appFlags, env environment, g *globals) err
 	if err != nil {
 		return err
 	}
+	board, metrics := diagnostics.NewBoard(nowIs), tunnel.NewMetrics()
 	built, err := tunnel.New(f.Options, tunnel.Dependencies{
 		Source: source, Interval: pollInterval, Polls: true,
-		Reporter: diagnostics.NewBoard(nowIs).Reporter(f.Name, tunnel.TypeTunnel),
-		Log:      log, Metrics: tunnel.NewMetrics(),
-		Secret: secretOf(f.BearerToken, env), TCP: first.App.TCP(),
+		Reporter: board.Reporter(f.Name, tunnel.TypeTunnel),
+		Log:      log, Metrics: metrics,
+		Secret: secretOf(&f.ListenOptions, env), TCP: first.App.TCP(),
 	})
 	if err != nil {
 		return err
 	}
 	defer built.Close()
+	server, err := bindDiagnostics(ctx, f.diagAddr, board, metrics, log, g.debug)
+	if err != nil {
+		return err
+	}
+	if server != nil {
+		defer server.Close()
+	}
 	if err := built.Bind(ctx); err != nil {
 		return err
 	}
 	fmt.Fprintf(env.Stdout, "Proxying connections to %s on %s\n", f.AppName, shownAddress(built.Address(), first.App))
-	return runProxy(ctx, built, source, log)
+	return runProxy(ctx, built, source, server, log)
 }
 
-// runProxy serves the tunnel, and follows the directory and SIGHUP.
-func runProxy(ctx context.Context, built *tunnel.Tunnel, source *diskSource, log *slog.Logger) error {
+// bindDiagnostics returns what answers on --diag-addr, or nil if there's none.
+func bindDiagnostics(ctx context.Context, addr string, board *diagnostics.Board, metrics *tunnel.Metrics, log *slog.Logger, debug bool) (*diagnostics.Server, error) {
+	if addr == "" {
+		return nil, nil
+	}
+	build := version.Read()
+	registry := diagnostics.NewRegistry(board, diagnostics.Build{Version: build.Version, Commit: build.Commit, GoVersion: build.Go})
+	registry.MustRegister(metrics)
+	server := diagnostics.NewServer(diagnostics.ServerOptions{Addr: addr, Setting: "--diag-addr", Board: board, Registry: registry, Log: log, Pprof: debug})
+	if err := server.Bind(ctx); err != nil {
+		return nil, err
+	}
+	return server, nil
+}
+
+// runProxy serves the tunnel and the diagnostics (nil: none), and follows the
+// directory and SIGHUP.
+func runProxy(ctx context.Context, built *tunnel.Tunnel, source *diskSource, server *diagnostics.Server, log *slog.Logger) error {
 	ctx, cancel := context.WithCancel(ctx)
 	var background sync.WaitGroup
 	defer background.Wait()
@@ -217,6 +256,13 @@ func runProxy(ctx context.Context, built *tunnel.Tunnel, source *diskSource, log
 	defer signal.Stop(signals)
 	background.Go(func() { source.watch(ctx, func() { built.RenewNow("the files changed") }) })
 	background.Go(func() { hearRenewals(ctx, signals, built) })
+	if server != nil {
+		background.Go(func() {
+			if err := server.Run(ctx); err != nil {
+				log.WarnContext(ctx, "Diagnostics aren't served any more; the application is.", "err", err)
+			}
+		})
+	}
 	err := built.Run(ctx)
 	if err == nil {
 		log.Info("rollcall proxy stopped.")

@@ -14,6 +14,7 @@ import (
 	"rollcall/diagnostics"
 	"rollcall/discovery/settings"
 	"rollcall/failure"
+	"rollcall/internal/footprint"
 	"rollcall/service"
 	"rollcall/systemd"
 	"rollcall/tunnel"
@@ -92,6 +93,7 @@ func (a *agent) addListener(built listener) error {
 
 func (a *agent) tunnelDependencies(common *service.CommonOptions, opts tunnel.ListenOptions, kind string, env environment) tunnel.Dependencies {
 	if a.tunnelMetrics == nil {
+		footprint.TuneForTraffic(env.Getenv)
 		a.tunnelMetrics = tunnel.NewMetrics()
 		a.collectors = append(a.collectors, a.tunnelMetrics)
 	}
@@ -100,7 +102,7 @@ func (a *agent) tunnelDependencies(common *service.CommonOptions, opts tunnel.Li
 		Reporter: a.board.Reporter(common.Name, kind),
 		Log:      a.log,
 		Metrics:  a.tunnelMetrics,
-		Secret:   secretOf(opts.BearerToken, env),
+		Secret:   secretOf(&opts, env),
 		Listener: a.takeSocket(common.Name),
 	}
 }
@@ -108,9 +110,10 @@ func (a *agent) tunnelDependencies(common *service.CommonOptions, opts tunnel.Li
 // maxSecret bounds what is read of a secret's file, in bytes.
 const maxSecret = 64 << 10
 
-// secretOf returns what reads a secret from where an option says; nil if it
-// says nothing.
-func secretOf(place string, env environment) func() (string, error) {
+// secretOf returns what reads the bearer token from where the options say; nil
+// if they say nothing.
+func secretOf(opts *tunnel.ListenOptions, env environment) func() (string, error) {
+	place, setting := opts.BearerToken, opts.Names.Of("bearer_token")
 	if place == "" {
 		return nil
 	}
@@ -121,7 +124,7 @@ func secretOf(place string, env environment) func() (string, error) {
 		}
 		info, err := os.Stat(place)
 		if err == nil && (!info.Mode().IsRegular() || info.Size() > maxSecret) {
-			return "", failure.New(failure.Configuration, "bearer_token: %s isn't a file that holds a token", place)
+			return "", failure.New(failure.Configuration, "%s: %s isn't a file that holds a token", setting, place)
 		}
 		var content []byte
 		if err == nil {
@@ -129,7 +132,7 @@ func secretOf(place string, env environment) func() (string, error) {
 		}
 		var path *fs.PathError
 		if errors.As(err, &path) {
-			return "", failure.Wrap(failure.Configuration, err, "bearer_token: the file %s can't be read: %s", place, path.Err)
+			return "", failure.Wrap(failure.Configuration, err, "%s: the file %s can't be read: %s", setting, place, path.Err)
 		}
 		return string(content), trace.Wrap(err)
 	}

@@ -22,7 +22,7 @@ const (
 	// GateKeep: nobody marked it as one to keep.
 	GateKeep Gate = "keep"
 	// GateAbsent: nobody has asked for it in so many good reads and for so
-	// long, and what takes its place is there.
+	// long, since the source has settled, and what takes its place is there.
 	GateAbsent Gate = "absent"
 	// GatePolicy: the policy allows deletions.
 	GatePolicy Gate = "policy"
@@ -159,15 +159,19 @@ func gateAbsent(in *Input, l *leftover) (bool, string) {
 	if l.vacated {
 		return true, "its workload asks for another name"
 	}
+	if left := in.settling(); left > 0 && !in.Settled {
+		return false, fmt.Sprintf("the source has been readable for %s of %s (settle): what comes up after a start of the host may not be there yet",
+			in.Now.Sub(in.Readable).Round(100*time.Millisecond), in.Guard.Settle)
+	}
 	if l.usedBy != "" {
 		return true, fmt.Sprintf("its workload is gone, and its address is that of %q now: its users would reach that", l.usedBy)
 	}
 	if in.Settled {
-		return true, fmt.Sprintf("nobody asks for it; it goes after %d good reads and %s", in.Guard.AbsentReads, in.Guard.AbsentFor)
+		return true, fmt.Sprintf("nobody asks for it; it goes after %d good reads and %s", in.Guard.AbsentReads, max(0, in.Guard.AbsentFor))
 	}
 	age := in.Now.Sub(l.absence.Since)
 	said := fmt.Sprintf("nobody has asked for it in %d of %d good reads, for %s of %s",
-		l.absence.Reads, in.Guard.AbsentReads, age.Round(100*time.Millisecond), in.Guard.AbsentFor)
+		l.absence.Reads, in.Guard.AbsentReads, age.Round(100*time.Millisecond), max(0, in.Guard.AbsentFor))
 	return l.absence.Reads >= in.Guard.AbsentReads && age >= in.Guard.AbsentFor, said
 }
 

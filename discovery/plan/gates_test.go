@@ -277,6 +277,22 @@ func TestAdopt(t *testing.T) {
 		"another agent's":      {in: input([]Desired{wish("a", "x")}, marked("other", source, "a", "x")), told: `belongs to "other"`},
 		"yet another agent's":  {in: input([]Desired{wish("a", "x")}, marked("other", source, "a", "x")), from: "third", told: `belongs to "other"`},
 		"another agent's mark": {in: input([]Desired{wish("a", "x")}, marked("other", source, "a", "x")), from: "other"},
+
+		"another service's of this owner": {
+			in:   input([]Desired{wish("a", "x")}, marked(us, "file/inventory", "f", "x")),
+			told: `another service of this owner looks: if that service is gone for good, say so with --from "file/inventory"`,
+		},
+		"its own owner doesn't name another service": {in: input([]Desired{wish("a", "x")}, marked(us, "file/inventory", "f", "x")), from: us, told: "another service"},
+		"another service's that is gone":             {in: input([]Desired{wish("a", "x")}, marked(us, "file/inventory", "f", "x")), from: "file/inventory"},
+
+		"of a workload that is there":         {in: input([]Desired{wish("a", "x"), wish("b", "y")}, own("b", "x")), told: `registered for "b", which is there`},
+		"even if somebody insists":            {in: input([]Desired{wish("a", "x"), wish("b", "y")}, own("b", "x")), from: source, told: `registered for "b", which is there`},
+		"of one that can't be read":           {in: input([]Desired{wish("a", "x"), {Workload: "b", Err: errors.New("no port")}}, own("b", "x")), told: `registered for "b", which is there`},
+		"of one that is gone":                 {in: input([]Desired{wish("a", "x")}, own("b", "x"))},
+		"with somebody's public address":      {in: input([]Desired{public("a", "x", "p.test")}, app("x", "", nil), reached(app("y", "", nil), "P.test")), told: "which app/y has already"},
+		"with its own other one's":            {in: input([]Desired{public("a", "x", "p.test")}, app("x", "", nil), reached(own("a", "y"), "p.test"))},
+		"with one that another asks for":      {in: input([]Desired{public("a", "x", "p.test"), public("b", "y", "p.test")}, app("x", "", nil)), told: `"a" and "b" both ask for the public_addr p.test`},
+		"with one that is the resource's own": {in: input([]Desired{public("a", "x", "p.test")}, reached(app("x", "", nil), "p.test"))},
 	} {
 		t.Run(name, func(t *testing.T) {
 			_, err := Adopt(test.in, key, test.from)
@@ -335,4 +351,42 @@ func TestAnAddressThatIsAnothersNow(t *testing.T) {
 			require.Equal(t, test.alarm, strings.Join(alarms, " "))
 		})
 	}
+}
+
+// A full but young list isn't whole: after a start of the host its workloads come
+// up one after the other.
+func TestNothingIsAbsentWhileTheSourceSettles(t *testing.T) {
+	young := func(desired []Desired, actual ...resource.Resource) Input {
+		in := input(desired, actual...)
+		in.Guard.Settle, in.Readable = 30*time.Second, noon.Add(-10*time.Second)
+		return in
+	}
+	in := young(nil, own("a", "x"))
+	p := Make(in)
+	require.Equal(t, "blocked x(a) by absent", short(p))
+	require.True(t, p.Actions[0].Waiting)
+	require.Equal(t, noon.Add(20*time.Second), p.NextLook)
+	require.Empty(t, p.Absences, "what was counted before doesn't count any more")
+
+	// From then on it counts, from the start.
+	in.Absences, in.Now = p.Absences, p.NextLook
+	p = Make(in)
+	require.Equal(t, "blocked x(a) by absent", short(p))
+	in.Absences, in.Now = p.Absences, p.NextLook
+	require.Equal(t, in.Readable.Add(40*time.Second), in.Now)
+	require.Equal(t, "delete x(a)", short(Make(in)))
+
+	// Nor does a name or an address change hands.
+	require.Equal(t, "blocked x(b) by absent", short(Make(young([]Desired{wish("b", "x")}, own("a", "x")))))
+	p = Make(young([]Desired{wish("b", "y")}, own("a", "x")))
+	require.Equal(t, "create y(b), blocked x(a) by absent", short(p))
+	require.Equal(t, "b", p.Actions[1].Misleads, "but whoever is misled by that is told of")
+
+	// What is known all the same: who is there and asks for another name.
+	require.Equal(t, "update x(b), update y(a)",
+		short(Make(young([]Desired{wish("a", "y"), wish("b", "x")}, own("a", "x"), own("b", "y")))))
+
+	in = young(nil, own("a", "x"))
+	in.Settled = true
+	require.Equal(t, "delete x(a)", short(Make(in)), "a preview shows what will be")
 }

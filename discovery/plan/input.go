@@ -42,6 +42,12 @@ type Input struct {
 	Failed bool
 	// GoodReads counts the good reads of the source so far.
 	GoodReads int
+	// Readable is since when the source could be read without a gap; zero: for
+	// long.
+	Readable time.Time
+	// Pending are those of Actual that are ours and not registered yet: whoever
+	// is to register them is on the way.
+	Pending map[resource.Key]bool
 	// Absences is the memory that the plan before had returned.
 	Absences map[resource.Key]Absence
 	// Policy says what may be done; empty: everything.
@@ -94,6 +100,10 @@ type Guard struct {
 	// AbsentFor is for how long it must not have been asked for; negative: the
 	// reads are enough.
 	AbsentFor time.Duration
+	// Settle is for how long the source must have been readable before a
+	// resource counts as not asked for: after a start of the host its workloads
+	// come up one after the other. Zero: at once.
+	Settle time.Duration
 	// MaxDelete is the share of what we own that may be deleted in a rolling
 	// hour, in (0,1]; 1: all of it.
 	MaxDelete float64
@@ -123,6 +133,14 @@ func (g Guard) WithDefaults() Guard {
 		g.BudgetFrom = d.BudgetFrom
 	}
 	return g
+}
+
+// settling is for how long nothing counts as absent yet.
+func (in *Input) settling() time.Duration {
+	if in.Readable.IsZero() {
+		return 0
+	}
+	return max(0, in.Guard.Settle-in.Now.Sub(in.Readable))
 }
 
 // ours says whether a resource is ours and this source's.

@@ -19,9 +19,11 @@ import (
 //	one workload    that of one that asks for another name  update: it takes the name
 //	one workload    that of one that can't be read         blocked
 //	one workload    that of one that is gone               update, after the gates of a deletion
-//	several         that of one of them                    as above for that one, conflict for the others
+//	several         that of one of them                    as above for that one, conflict for the others; all are told
 //	several         anything else                          conflict for all; what is there stays
 //	can't be read   anything                               blocked; what it has stays
+//
+// The same holds for the public addresses of applications (see publicAddr).
 //
 // And for each registered resource that is ours and that nobody asks for by its
 // name:
@@ -102,6 +104,8 @@ type maker struct {
 	outcomes  []outcome
 	refusals  map[int]string
 	takeovers []int
+	// public is who uses which public address; nil: nobody asks for any.
+	public map[string]*publicUse
 	// acknowledged are deletions that a person approved.
 	acknowledged map[resource.Key]bool
 	// leftovers passed all gates but the budget; pending counts those for which
@@ -128,6 +132,9 @@ func (m *maker) index() {
 		if in.ours(r) {
 			m.mine[i] = true
 			m.plan.Owned++
+			if in.Pending[r.Key()] {
+				m.plan.Pending++
+			}
 		} else {
 			m.plan.Foreign++
 		}
@@ -141,6 +148,7 @@ func (m *maker) index() {
 	for i := range in.Desired {
 		m.claim(i)
 	}
+	m.indexPublic()
 }
 
 // twinned is why nothing is done with a key that is registered more than once.
@@ -233,23 +241,38 @@ func (m *maker) decide(i int) {
 		m.conflict(i, twinned)
 		return
 	}
-	if len(m.others) > 0 && m.contested(i, key, at, exists) {
+	if len(m.others) > 0 && m.contested(i, key, at, exists) || m.contestedPublic(i) {
 		return
 	}
+	if exists {
+		m.claimed[at] = true
+		if !m.mine[at] {
+			_, why := gateOwner(m.in, &m.in.Actual[at])
+			m.conflict(i, fmt.Sprintf("%s exists already: %s; it's never overwritten", key, why))
+			return
+		}
+	}
+	if exists && m.in.Actual[at].Workload() != d.Workload || len(m.publicHolders(i)) > 0 {
+		m.takeovers = append(m.takeovers, i)
+		return
+	}
+	m.settle(i)
+}
+
+// settle grants a wish, as far as the gates and the policy let it be.
+func (m *maker) settle(i int) {
+	d := &m.in.Desired[i]
+	key := d.Resource.Key()
+	at, exists := m.actual[key]
 	if !exists {
 		m.outcomes[i] = creating
 		after := m.in.labelled(d, nil)
 		m.add(Action{Op: OpCreate, Key: key, Workload: d.Workload, After: after, Changes: resource.Diff(nil, after), Reason: "it isn't registered yet"})
 		return
 	}
-	actual := &m.in.Actual[at]
-	m.claimed[at] = true
-	switch {
-	case !m.mine[at]:
-		_, why := gateOwner(m.in, actual)
-		m.conflict(i, fmt.Sprintf("%s exists already: %s; it's never overwritten", key, why))
+	switch actual := &m.in.Actual[at]; {
 	case actual.Workload() != d.Workload:
-		m.takeovers = append(m.takeovers, i)
+		m.takeOver(i)
 	case m.in.same(d, actual):
 		m.outcomes[i] = settled
 		m.unchanged(d.Workload, actual)
@@ -259,23 +282,28 @@ func (m *maker) decide(i int) {
 }
 
 // contested settles a wish for a name that several have. It returns false for
-// the workload whose resource already has the name.
+// the workload whose resource already has the name, which keeps it.
 func (m *maker) contested(i int, key resource.Key, at int, exists bool) bool {
 	others := m.others[key]
 	if len(others) == 0 {
 		return false
 	}
 	claimants := append([]int{m.first[key]}, others...)
-	if exists {
-		if actual := &m.in.Actual[at]; m.mine[at] && actual.Workload() == m.in.Desired[i].Workload {
-			return false
+	has := func(i int) bool {
+		return exists && m.mine[at] && m.in.Actual[at].Workload() == m.in.Desired[i].Workload
+	}
+	rival := -1
+	for _, j := range claimants {
+		if j != i && (rival < 0 || has(j)) {
+			rival = j
 		}
 	}
-	rival := claimants[0]
-	if rival == i {
-		rival = claimants[1]
+	why := fmt.Sprintf("%d workloads ask for the name %s, another is %q%s: rename one of them", len(claimants), key, m.in.Desired[rival].Workload, keeps(has(rival)))
+	if has(i) {
+		m.hold(i, why)
+		return false
 	}
-	m.conflict(i, fmt.Sprintf("%d workloads ask for the name %s, another is %q: rename one of them", len(claimants), key, m.in.Desired[rival].Workload))
+	m.conflict(i, why)
 	return true
 }
 
@@ -293,57 +321,4 @@ func (m *maker) update(i int, actual *resource.Resource, reason string) {
 		Op: OpUpdate, Key: d.Resource.Key(), Workload: d.Workload, Before: actual, After: after,
 		Changes: resource.Diff(actual, after), Reason: reason,
 	})
-}
-
-// takeAll settles the wishes for names that are registered for other workloads
-// of ours: first those whose holder's own wish is settled, so that nobody loses
-// a name without having the next one. What is left then are rings (a swap of
-// two names), in which everybody gets what he asks for.
-func (m *maker) takeAll() {
-	for len(m.takeovers) > 0 {
-		var waiting []int
-		for _, i := range m.takeovers {
-			holder := m.in.Actual[m.actual[m.in.Desired[i].Resource.Key()]].Workload()
-			other, present := m.byIdentity[identity{m.in.Desired[i].Resource.Kind, holder}]
-			if present && m.outcomes[other] == undecided {
-				waiting = append(waiting, i)
-				continue
-			}
-			m.takeOver(i)
-		}
-		if len(waiting) == len(m.takeovers) {
-			m.takeOver(waiting[0])
-			waiting = waiting[1:]
-		}
-		m.takeovers = waiting
-	}
-}
-
-// takeOver settles a wish for a name that is registered for another workload of
-// ours.
-func (m *maker) takeOver(i int) {
-	d := &m.in.Desired[i]
-	key := d.Resource.Key()
-	actual := &m.in.Actual[m.actual[key]]
-	holder := actual.Workload()
-	l := m.leftover(actual)
-	l.successor = d.Workload
-	reason := fmt.Sprintf("the name was that of %q, which is gone", holder)
-	if other, present := m.byIdentity[identity{key.Kind, holder}]; present && l.held == "" {
-		// The holder is there and asks for another name: it gives this one up.
-		l.vacated = true
-		reason = fmt.Sprintf("the name was that of %q, which is now %s", holder, m.in.Desired[other].Resource.Key())
-	} else if l.held == "" {
-		l.absence = m.absence(key)
-	}
-	v := m.in.judge(l)
-	if v.stopped != "" {
-		m.block(i, actual, v.stopped, fmt.Sprintf("the name still belongs to %q: %s", holder, v.detail()), v.waiting, v.wanted, v.checks)
-		m.look(v, l)
-		return
-	}
-	m.update(i, actual, reason)
-	if last := &m.plan.Actions[len(m.plan.Actions)-1]; last.Op == OpUpdate {
-		last.Gates, last.Needs = v.checks, l.needs
-	}
 }

@@ -81,11 +81,11 @@ func TestDecisions(t *testing.T) {
 		},
 		{
 			name: "the one that has it keeps it", desired: []Desired{wish("b", "x"), wish("a", "x")},
-			actual: []resource.Resource{own("a", "x")}, want: "conflict x(b)",
+			actual: []resource.Resource{own("a", "x")}, want: "conflict x(a), conflict x(b)",
 		},
 		{
 			name: "and keeps its address right", desired: []Desired{wish("b", "x"), wish("a", "x")},
-			actual: []resource.Resource{at(own("a", "x"), "http://10.0.0.9:80")}, want: "update x(a), conflict x(b)",
+			actual: []resource.Resource{at(own("a", "x"), "http://10.0.0.9:80")}, want: "update x(a), conflict x(a), conflict x(b)",
 		},
 		{
 			name: "two ask for the name of one that is gone: it stays", desired: []Desired{wish("b", "x"), wish("c", "x")},
@@ -190,6 +190,25 @@ func TestConflictTellsBoth(t *testing.T) {
 	require.Contains(t, p.Actions[0].Reason, `another is "b"`)
 	require.Contains(t, p.Actions[1].Reason, `another is "a"`)
 	require.Equal(t, 3, p.ExitCode())
+}
+
+// Whoever has a name keeps it, and both are told: who came later that he can't have
+// it, and who has it that another asks for it.
+func TestADisputeLeavesWhatIsRegistered(t *testing.T) {
+	for _, order := range [][]Desired{{wish("a", "x"), wish("b", "x")}, {wish("b", "x"), wish("a", "x")}} {
+		p := Make(input(order, own("a", "x")))
+		require.Equal(t, "conflict x(a), conflict x(b)", short(p))
+		holder, late := p.Actions[0], p.Actions[1]
+		require.True(t, holder.Holds)
+		require.Contains(t, holder.Reason, `another is "b"`)
+		require.Contains(t, holder.Reason, "stays")
+		require.False(t, late.Holds)
+		require.Contains(t, late.Reason, `another is "a", which has it and keeps it`)
+		require.Equal(t, 1, p.Unchanged)
+		require.Equal(t, 1, p.Conflicts())
+		require.Equal(t, 3, p.ExitCode())
+		require.Empty(t, p.Absences, "nobody's time runs out")
+	}
 }
 
 func TestExitCodes(t *testing.T) {

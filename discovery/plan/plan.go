@@ -61,6 +61,9 @@ type Action struct {
 	// Wanted says that it's blocked because the configuration or a person asked
 	// for that (policy, keep): nothing is wrong.
 	Wanted bool `json:"wanted,omitempty"`
+	// Holds says of a conflict that this workload is the one that has what is in
+	// dispute, and keeps it.
+	Holds bool `json:"holds,omitempty"`
 	// Misleads is the workload that its users reach, since that has its address
 	// now; empty: none.
 	Misleads string `json:"misleads,omitempty"`
@@ -82,6 +85,8 @@ type Plan struct {
 	Unchanged int `json:"unchanged"`
 	// Owned counts the resources that are ours and this source's.
 	Owned int `json:"owned"`
+	// Pending counts those of them that aren't registered yet.
+	Pending int `json:"pending,omitempty"`
 	// Foreign counts the others that we can see. They're left alone.
 	Foreign int `json:"foreign"`
 	// Wanted counts the workloads that ask for a resource.
@@ -115,6 +120,18 @@ func (p Plan) Count(op Op) int {
 	n := 0
 	for i := range p.Actions {
 		if p.Actions[i].Op == op {
+			n++
+		}
+	}
+	return n
+}
+
+// Conflicts counts the workloads that can't have what they ask for because it's
+// another's.
+func (p Plan) Conflicts() int {
+	n := 0
+	for i := range p.Actions {
+		if a := &p.Actions[i]; a.Op == OpConflict && !a.Holds {
 			n++
 		}
 	}

@@ -40,7 +40,9 @@ func Purge(in Input) Plan {
 
 // Adopt plans to mark a registered resource as ours and to make it what the
 // workload that asks for its name wants. It refuses what carries another's mark,
-// unless from names that owner: then the person says that it's gone.
+// unless from names that one: the owner, or, if the owner is ours, the source of
+// another service. Then the person says that it's gone. What a workload of this
+// service has that is there still is never taken from it, nor is a public address.
 func Adopt(in Input, key resource.Key, from string) (Action, error) {
 	var actual *resource.Resource
 	for i := range in.Actual {
@@ -62,8 +64,9 @@ func Adopt(in Input, key resource.Key, from string) (Action, error) {
 	case len(claimants) > 1:
 		return Action{}, failure.New(failure.Conflict, "%d workloads ask for %s, among them %q and %q: rename one of them first",
 			len(claimants), key, claimants[0].Workload, claimants[1].Workload)
-	case actual.Owner() != "" && actual.Owner() != in.Owner && actual.Owner() != from:
-		return Action{}, failure.New(failure.Conflict, "%s belongs to %q: if that agent is gone for good, say so with --from %q", key, actual.Owner(), actual.Owner())
+	}
+	if err := in.mayAdopt(claimants[0], actual, from); err != nil {
+		return Action{}, err
 	}
 	after := in.labelled(claimants[0], actual)
 	a := Action{
@@ -74,4 +77,53 @@ func Adopt(in Input, key resource.Key, from string) (Action, error) {
 		a.Op, a.Reason = OpNothing, "it's ours already"
 	}
 	return a, nil
+}
+
+// mayAdopt says why a resource isn't a workload's to adopt; nil: it is.
+func (in *Input) mayAdopt(d *Desired, actual *resource.Resource, from string) error {
+	key, owner, source, workload := actual.Key(), actual.Owner(), actual.Labels[resource.LabelSource], actual.Workload()
+	switch {
+	case owner == "":
+	case owner != in.Owner && owner == from:
+	case owner != in.Owner:
+		return failure.New(failure.Conflict, "%s belongs to %q: if that agent is gone for good, say so with --from %q", key, owner, owner)
+	case source != in.Source && source != from:
+		return failure.New(failure.Conflict, "%s is from the source %q, after which another service of this owner looks: if that service is gone for good, say so with --from %q", key, source, source)
+	case source == in.Source && workload != d.Workload && in.asks(key.Kind, workload):
+		return failure.New(failure.Conflict, "%s is registered for %q, which is there, too: it's free as soon as that workload is gone or asks for another name", key, workload)
+	}
+	return in.publicTaken(d, actual)
+}
+
+// asks says whether a workload is there, whatever it asks for and even if that
+// can't be read.
+func (in *Input) asks(kind resource.Kind, workload string) bool {
+	for i := range in.Desired {
+		if other := &in.Desired[i]; other.Workload == workload && (other.Err != nil || other.Resource.Kind == kind) {
+			return true
+		}
+	}
+	return false
+}
+
+// publicTaken says who has the public address that a workload asks for, or asks for
+// it, too; nil: nobody.
+func (in *Input) publicTaken(d *Desired, actual *resource.Resource) error {
+	addr := publicAddr(&d.Resource)
+	if addr == "" {
+		return nil
+	}
+	for i := range in.Actual {
+		other := &in.Actual[i]
+		if other.Key() == actual.Key() || publicAddr(other) != addr || in.ours(other) && other.Workload() == d.Workload {
+			continue
+		}
+		return failure.New(failure.Conflict, "%s would get the public_addr %s, which %s has already: users would reach the one or the other; choose another first", actual.Key(), addr, other.Key())
+	}
+	for i := range in.Desired {
+		if other := &in.Desired[i]; other.Err == nil && other.Workload != d.Workload && publicAddr(&other.Resource) == addr {
+			return failure.New(failure.Conflict, "the workloads %q and %q both ask for the public_addr %s: give one of them another first", d.Workload, other.Workload, addr)
+		}
+	}
+	return nil
 }

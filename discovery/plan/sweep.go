@@ -28,8 +28,12 @@ func (m *maker) leftover(r *resource.Resource) *leftover {
 	return l
 }
 
-// absence counts a resource that isn't asked for.
+// absence counts a resource that isn't asked for. While the source settles nothing
+// counts, nor does what was counted before.
 func (m *maker) absence(key resource.Key) Absence {
+	if m.in.settling() > 0 && !m.in.Failed {
+		return Absence{Since: m.in.Now}
+	}
 	a, known := m.in.Absences[key]
 	if !known {
 		a = Absence{Since: m.in.Now}
@@ -147,6 +151,10 @@ func (m *maker) look(v verdict, l *leftover) {
 	if v.stopped != GateAbsent || !v.waiting {
 		return
 	}
+	if settling := m.in.settling(); settling > 0 {
+		m.wake(m.in.Now.Add(settling))
+		return
+	}
 	left := max(0, m.in.Guard.AbsentFor-m.in.Now.Sub(l.absence.Since))
 	// The reads that are missing are spread over the time that is left.
 	if reads := m.in.Guard.AbsentReads - l.absence.Reads; reads > 0 {
@@ -159,6 +167,15 @@ func (m *maker) look(v verdict, l *leftover) {
 func (m *maker) unchanged(workload string, actual *resource.Resource) {
 	if m.in.stale(actual) {
 		return // refresh does it
+	}
+	if m.in.Pending[actual.Key()] {
+		if m.in.All {
+			m.add(Action{
+				Op: OpNothing, Key: actual.Key(), Workload: workload, Before: actual, After: actual, Waiting: true,
+				Reason: "its agent was started, and hasn't registered it yet",
+			})
+		}
+		return
 	}
 	m.plan.Unchanged++
 	if m.in.All {

@@ -22,6 +22,7 @@ const Type = "discovery"
 const (
 	DefaultInterval = 5 * time.Minute
 	DefaultHATTL    = 15 * time.Second
+	DefaultSettle   = 30 * time.Second
 )
 
 // Register says how a workload becomes a resource.
@@ -38,8 +39,12 @@ const (
 // Registers are all of them.
 func Registers() []Register { return []Register{RegisterDynamic, RegisterAgent} }
 
+// New returns options with the defaults of those whose zero means something of
+// its own. What is decoded goes over them.
+func New() *Options { return &Options{Guard: DefaultGuard()} }
+
 // Options configure a service that keeps registered resources in agreement with
-// a source.
+// a source. They begin with New.
 type Options struct {
 	service.CommonOptions `yaml:",inline"`
 	// Source says what should be registered: a mapping with a type.
@@ -104,9 +109,25 @@ type Guard struct {
 	// AbsentReads is in how many good reads of the source, one after the
 	// other, a workload must be missing before it's deregistered.
 	AbsentReads int `yaml:"absent_reads,omitempty"`
-	// AbsentFor is for how long it must be missing.
+	// AbsentFor is for how long it must be missing; 0s: the reads are enough.
 	AbsentFor time.Duration `yaml:"absent_for,omitempty"`
+	// Settle is how long a source must have been readable, without a gap, for
+	// anything to count as missing from it: after the start of the host, or of
+	// Docker, one container comes up after the other. 0s: at once, which is the
+	// default for files.
+	Settle time.Duration `yaml:"settle,omitempty"`
 }
+
+// DefaultGuard returns the guard that holds where the file says nothing. An empty
+// MaxDelete is the plan's default.
+func DefaultGuard() Guard {
+	d := plan.DefaultGuard()
+	return Guard{BudgetFrom: d.BudgetFrom, AbsentReads: d.AbsentReads, AbsentFor: d.AbsentFor, Settle: settleByType}
+}
+
+// settleByType stands for the default of Settle until the source's type is known:
+// a file is whole as soon as it's there.
+const settleByType = -1
 
 // Subject is what the service is for.
 func (o *Options) Subject() string { return o.Source.Type }

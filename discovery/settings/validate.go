@@ -22,6 +22,7 @@ const (
 	maxConcurrency = 64
 	maxRate        = 5000
 	maxOwner       = 200
+	maxWait        = 24 * time.Hour
 )
 
 // Validate fills in the defaults and returns everything that is wrong with the
@@ -53,6 +54,12 @@ func (o *Options) setDefaults() {
 	}
 	if o.HATTL == 0 {
 		o.HATTL = DefaultHATTL
+	}
+	if o.Guard.Settle == settleByType {
+		o.Guard.Settle = 0
+		if o.Source.Docker != nil {
+			o.Guard.Settle = DefaultSettle
+		}
 	}
 }
 
@@ -182,24 +189,30 @@ func (g *Guard) validate() error {
 	if _, err := share(g.MaxDelete); err != nil {
 		all = append(all, err)
 	}
-	if g.BudgetFrom < 0 {
+	if g.BudgetFrom < 1 {
 		all = append(all, failure.Field("guard.budget_from", "%d is less than 1", g.BudgetFrom))
 	}
-	if g.AbsentReads < 0 || g.AbsentReads > 100 {
+	if g.AbsentReads < 1 || g.AbsentReads > 100 {
 		all = append(all, failure.Field("guard.absent_reads", "%d isn't between 1 and 100", g.AbsentReads))
 	}
-	if g.AbsentFor < 0 || g.AbsentFor > 24*time.Hour {
+	if g.AbsentFor < 0 || g.AbsentFor > maxWait {
 		all = append(all, failure.Field("guard.absent_for", "%s isn't between 0s and 24h", g.AbsentFor))
+	}
+	if g.Settle < 0 || g.Settle > maxWait {
+		all = append(all, failure.Field("guard.settle", "%s isn't between 0s and 24h", g.Settle))
 	}
 	return errors.Join(all...)
 }
 
-// Plan returns the guard as the plan takes it; zero fields stand for defaults.
-// It's called after Validate.
+// Plan returns the guard as the plan takes it. It's called after Validate.
 func (g *Guard) Plan() plan.Guard {
 	maxDelete, _ := share(g.MaxDelete)
+	absentFor := g.AbsentFor
+	if absentFor == 0 {
+		absentFor = -1 // the plan's way to say none
+	}
 	return plan.Guard{
-		AbsentReads: g.AbsentReads, AbsentFor: g.AbsentFor, MaxDelete: maxDelete, BudgetFrom: g.BudgetFrom,
+		AbsentReads: g.AbsentReads, AbsentFor: absentFor, MaxDelete: maxDelete, BudgetFrom: g.BudgetFrom, Settle: g.Settle,
 	}
 }
 

@@ -110,7 +110,7 @@ func (s *Suite) NewCluster(t T, options ClusterOptions) *Cluster {
 		c.Kill()
 		_ = os.RemoveAll(c.dir)
 		if t.Failed() {
-			t.Logf("the cluster's log ends with\n%s", tail(c.Log(), 60))
+			s.showLog(t, "the cluster's log", c.Log())
 		}
 	})
 	return c

@@ -6,7 +6,6 @@ import (
 	"net/http"
 	"strings"
 	"testing"
-	"time"
 
 	"github.com/stretchr/testify/require"
 
@@ -21,7 +20,7 @@ func TestDocker(t *testing.T) {
 
 	c := docker.Start(harness.Container{Image: image, Network: network, Labels: map[string]string{"a": "b"}, Args: []string{"-text", "here I am"}})
 
-	harness.Eventually(t, 30*time.Second, "the container's answer", func() error {
+	harness.Eventually(t, patience, "the container's answer", func() error {
 		response, err := http.Get("http://" + c.IP() + ":15672/")
 		if err != nil {
 			return err

@@ -19,6 +19,10 @@ import (
 	"rollcall/e2e/harness"
 )
 
+// patience is how long a test waits for what takes a second or two on a quiet
+// machine.
+const patience = 90 * time.Second
+
 // suite is set by TestMain before any test runs.
 var suite *harness.Suite
 
@@ -70,7 +74,7 @@ func TestClusterServesTbot(t *testing.T) {
 
 	cert, key := filepath.Join(dir, "out", "tlscert"), filepath.Join(dir, "out", "key")
 	// The official agent publishes before the proxy's cache has the session.
-	harness.Eventually(t, 30*time.Second, "the application's answer", func() error {
+	harness.Eventually(t, patience, "the application's answer", func() error {
 		return c.TryFetch(t.Context(), app, sample, cert, key)
 	})
 	c.MustFetch(t, app, sample, cert, key)
@@ -166,7 +170,7 @@ func TestProcess(t *testing.T) {
 	require.LessOrEqual(t, now, peak)
 	require.Equal(t, 7, p.Terminate(t).ExitCode)
 	require.True(t, strings.HasSuffix(p.Stdout.String(), "bye\n"))
-	harness.Eventually(t, 30*time.Second, "the end of what it had started", func() error {
+	harness.Eventually(t, patience, "the end of what it had started", func() error {
 		if err := syscall.Kill(child, 0); !errors.Is(err, syscall.ESRCH) && !zombie(child) {
 			return fmt.Errorf("process %d is there: %v", child, err)
 		}
@@ -186,7 +190,7 @@ func TestProcessOutlivesTheThread(t *testing.T) {
 		started <- suite.Start(t, harness.Command{Path: "/bin/sleep", Args: []string{"100"}})
 	}()
 	p, tid := <-started, <-thread
-	harness.Eventually(t, 30*time.Second, "the thread's end", func() error {
+	harness.Eventually(t, patience, "the thread's end", func() error {
 		if _, err := os.Stat(fmt.Sprintf("/proc/self/task/%d", tid)); err == nil {
 			return errors.New("it's there")
 		}

@@ -64,7 +64,7 @@ func TestNothingIsLeftBehind(t *testing.T) {
 			end(p)
 			r := p.Wait(t)
 			require.True(t, r.ExitCode != 0 || r.Signal != 0)
-			harness.Eventually(t, 60*time.Second, "the end of what it had started", func() error {
+			harness.Eventually(t, patience, "the end of what it had started", func() error {
 				for _, pid := range []int{cluster, sleeper} {
 					if err := syscall.Kill(pid, 0); !errors.Is(err, syscall.ESRCH) && !zombie(pid) {
 						return fmt.Errorf("process %d is there", pid)

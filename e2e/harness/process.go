@@ -2,6 +2,7 @@ package harness
 
 import (
 	"bytes"
+	"cmp"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -43,6 +44,8 @@ type Command struct {
 	// must be given, and be within their reach.
 	As *syscall.Credential
 
+	// name is what messages call it; empty: the program's.
+	name string
 	// onOrphaned is the signal that the program gets when this process dies;
 	// 0: SIGKILL.
 	onOrphaned syscall.Signal
@@ -92,8 +95,9 @@ func (s *Suite) Start(t T, c Command) *Process {
 		p.kill()
 		<-p.done
 		if t.Failed() {
-			t.Logf("%s (pid %d, exit code %d) wrote\n--- stdout\n%s\n--- stderr\n%s",
-				p.name, p.PID, p.result.ExitCode, tail(p.Stdout.String(), 100), tail(p.Stderr.String(), 300))
+			t.Logf("%s was process %d and ended with exit code %d", p.name, p.PID, p.result.ExitCode)
+			s.showLog(t, p.name+"'s standard output", p.Stdout.String())
+			s.showLog(t, p.name+"'s log", p.Stderr.String())
 		}
 	})
 	return p
@@ -103,7 +107,7 @@ func (s *Suite) Start(t T, c Command) *Process {
 // closed.
 func (s *Suite) start(c Command, home string) (*Process, error) {
 	p := &Process{
-		name:   filepath.Base(c.Path),
+		name:   cmp.Or(c.name, filepath.Base(c.Path)),
 		before: c.beforeKill,
 		Stdout: newOutput(), Stderr: newOutput(),
 		done: make(chan struct{}),
@@ -306,7 +310,7 @@ func (p *Process) WaitFor(t T, timeout time.Duration, what string, check func() 
 		t.Fatalf("%s: %s has ended (exit code %d) before", what, p.name, p.result.ExitCode)
 	}
 	if err != nil {
-		t.Fatalf("%s: not within %v: %v", what, timeout, err)
+		t.Fatalf("%s: not within %v: %s", what, timeout, reason(err))
 	}
 }
 
@@ -355,13 +359,4 @@ func (o *Output) String() string {
 	o.mu.Lock()
 	defer o.mu.Unlock()
 	return o.buf.String()
-}
-
-// tail returns the last n lines.
-func tail(text string, n int) string {
-	lines := strings.SplitAfter(text, "\n")
-	if len(lines) > n {
-		lines = append([]string{"…\n"}, lines[len(lines)-n:]...)
-	}
-	return strings.Join(lines, "")
 }

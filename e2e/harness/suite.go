@@ -19,6 +19,7 @@ import (
 	"path/filepath"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"syscall"
 	"time"
 )
@@ -44,6 +45,8 @@ type Suite struct {
 	Bin Binaries
 	// root holds every directory of the suite; it's gone after Close.
 	root string
+	// kept counts the logs of failed tests.
+	kept atomic.Int64
 
 	// sharedMu protects shared, and is held while it starts.
 	sharedMu sync.Mutex
@@ -184,7 +187,7 @@ func (s *Suite) WriteFile(t T, name, content string) string {
 func Eventually(t T, timeout time.Duration, what string, check func() error) {
 	t.Helper()
 	if err := Poll(t.Context(), timeout, check); err != nil {
-		t.Fatalf("%s: not within %v: %v", what, timeout, err)
+		t.Fatalf("%s: not within %v: %s", what, timeout, reason(err))
 	}
 }
 

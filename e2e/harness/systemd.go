@@ -1,6 +1,7 @@
 package harness
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"os"
@@ -17,6 +18,15 @@ import (
 // bootTimeout is how long a machine may take to boot; it takes a second where
 // nothing else runs.
 const bootTimeout = 3 * time.Minute
+
+const (
+	// unitLines is how much is shown of a unit's journal beside the reason of a
+	// failure.
+	unitLines = 15
+	// lookTimeout bounds a look at what explains a failure: the machine may be
+	// what hangs.
+	lookTimeout = 30 * time.Second
+)
 
 // CanBoot returns why no machine can be booted here; empty: it can.
 func CanBoot() string {
@@ -49,11 +59,11 @@ func (s *Suite) Boot(t T) *Machine {
 	// nspawn leaves this behind. It's registered first, and so runs last.
 	t.Cleanup(func() { _ = os.Remove(filepath.Join("/run/systemd/nspawn/propagate", name)) })
 	p := s.Start(t, Command{
-		Path: "systemd-nspawn",
-		Args: []string{
-			"--directory=" + root, "--volatile=overlay", "--machine=" + name, "--quiet",
+		Path: "/bin/sh", name: "systemd-nspawn",
+		Args: inCgroups(cgroups(t, name), "systemd-nspawn",
+			"--directory="+root, "--volatile=overlay", "--machine="+name, "--quiet",
 			"--register=no", "--keep-unit", "--console=pipe", "--boot",
-		},
+		),
 		onOrphaned: syscall.SIGTERM,
 		// Killed, nspawn would leave it running; without its PID 1 the machine
 		// is gone, and nspawn ends too.
@@ -68,6 +78,11 @@ func (s *Suite) Boot(t T) *Machine {
 		m.leader, err = leaderOf(p.PID)
 		return err
 	})
+	t.Cleanup(func() {
+		if t.Failed() {
+			s.showLog(t, "the machine's journal", m.journal())
+		}
+	})
 	p.WaitFor(t, bootTimeout, "the end of the boot", func() error {
 		state, err := m.Run(t, "systemctl", "is-system-running")
 		if state = strings.TrimSpace(state); state == "running" || state == "degraded" {
@@ -75,13 +90,31 @@ func (s *Suite) Boot(t T) *Machine {
 		}
 		return fmt.Errorf("%s (%w)", state, err)
 	})
-	t.Cleanup(func() {
-		if t.Failed() {
-			journal, _ := exec.Command("nsenter", m.enter("journalctl", "-b", "--no-pager", "-n", "150")...).CombinedOutput()
-			t.Logf("the machine's journal ends with\n%s", journal)
-		}
-	})
 	return m
+}
+
+// ShowUnit logs the end of a unit's journal, and its state. It's for a test that
+// has failed, right after its reason.
+func (m *Machine) ShowUnit(t T, unit string) {
+	t.Helper()
+	state := m.look("systemctl", "show", "--property=ActiveState,SubState,Result,StatusText,NRestarts,ExecMainStatus", unit)
+	t.Logf("%s is\n%s\nand its journal ends with\n%s", unit, tail(state, unitLines), tail(m.journal("--unit="+unit, "--output=short-monotonic"), unitLines))
+}
+
+// journal is what the machine has logged since it was booted.
+func (m *Machine) journal(more ...string) string {
+	return m.look(append([]string{"journalctl", "-b", "--no-pager"}, more...)...)
+}
+
+// look runs what explains a failure, also of a test that has come to its end.
+func (m *Machine) look(command ...string) string {
+	ctx, cancel := context.WithTimeout(context.Background(), lookTimeout)
+	defer cancel()
+	out, err := exec.CommandContext(ctx, "nsenter", m.enter(command...)...).CombinedOutput()
+	if err != nil {
+		return fmt.Sprintf("%s\n%s: %v", out, command[0], err)
+	}
+	return string(out)
 }
 
 // leaderOf returns the process that is PID 1 in nspawn's machine.
@@ -123,7 +156,7 @@ func (m *Machine) Must(t T, command ...string) string {
 	t.Helper()
 	out, err := m.Run(t, command...)
 	if err != nil {
-		t.Fatalf("in the machine: %s: %v\n%s", strings.Join(command, " "), err, out)
+		t.Fatalf("in the machine: %s: %v\n%s", strings.Join(command, " "), err, tail(out, reasonLines))
 	}
 	return out
 }

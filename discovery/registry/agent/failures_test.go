@@ -153,3 +153,60 @@ func TestEngineThatHangs(t *testing.T) {
 	_, err := b.List(ctx)
 	require.Equal(t, failure.Unreachable, failure.KindOf(err), "%v", err)
 }
+
+// An application is registered when its agent's record is there, and not before:
+// after a restart of ours it isn't either. Whoever waits for that is told, and told
+// too if it will never be.
+func TestPendingUntilTheRecordIsThere(t *testing.T) {
+	b := newBench(t)
+	told := make(chan struct{}, 10)
+	b.Tell(func() { told <- struct{}{} })
+	require.NoError(t, b.Create(t.Context(), web("grafana")))
+	require.Equal(t, []string{"grafana"}, b.Pending())
+	listed := func() []string {
+		t.Helper()
+		all, err := b.List(t.Context())
+		require.NoError(t, err)
+		require.Len(t, all, 1, "whatever it is, it's listed: nobody starts another")
+		return b.Pending()
+	}
+	require.Equal(t, []string{"grafana"}, listed())
+	require.Empty(t, told)
+
+	b.cluster.registered(t, b.box(t, "grafana").name, web("grafana"))
+	require.NoError(t, b.Settle(t.Context()))
+	<-told
+	require.Empty(t, b.Pending())
+	require.Empty(t, listed())
+
+	// Replaced by another, it's served meanwhile by the first.
+	changed := web("grafana")
+	changed.Spec = resource.AppSpec{URI: "http://172.17.0.3:80"}
+	b.mu.Lock()
+	b.opts.JoinTimeout = 20 * time.Millisecond
+	b.mu.Unlock()
+	require.NoError(t, b.Update(t.Context(), changed))
+	require.Empty(t, b.Pending())
+	require.Error(t, b.Settle(t.Context()))
+	<-told
+	require.Empty(t, listed())
+
+	// Away, it isn't registered, whatever the container does.
+	b.cluster.mu.Lock()
+	b.cluster.servers = nil
+	b.cluster.mu.Unlock()
+	b.restarted()
+	require.Equal(t, []string{"grafana"}, listed())
+	require.NoError(t, b.Delete(t.Context(), changed))
+	require.Empty(t, b.Pending())
+}
+
+// TestPollsLessAndLess: an agent that takes its time is looked for less often.
+func TestPollsLessAndLess(t *testing.T) {
+	b := newBench(t)
+	b.opts.JoinTimeout = 500 * time.Millisecond
+	require.NoError(t, b.Create(t.Context(), web("grafana")))
+	before := b.cluster.lookUps()
+	require.Error(t, b.Settle(t.Context()))
+	require.Less(t, b.cluster.lookUps()-before, 20, "a steady poll would be 100")
+}

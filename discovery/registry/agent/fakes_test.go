@@ -182,11 +182,20 @@ type fakeCluster struct {
 	mu      sync.Mutex
 	tokens  map[string]bool
 	servers []types.AppServer
+	looks   int
+}
+
+// lookUps counts how often records were asked for.
+func (c *fakeCluster) lookUps() int {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return c.looks
 }
 
 func (c *fakeCluster) AppServers(_ context.Context, name string) ([]types.AppServer, error) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
+	c.looks++
 	var found []types.AppServer
 	for _, server := range c.servers {
 		if name == "" || server.GetApp().GetName() == name {

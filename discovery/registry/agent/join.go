@@ -11,8 +11,13 @@ import (
 	"rollcall/failure"
 )
 
-// joinPoll is how often it's looked for a new agent's record.
-const joinPoll = 500 * time.Millisecond
+const (
+	// joinPoll is the wait before a new agent's record is looked for. It grows,
+	// by half each time, to joinPollGrowth times that: few agents register at
+	// once, and many that can't shouldn't cost much.
+	joinPoll       = 500 * time.Millisecond
+	joinPollGrowth = 10
+)
 
 // join is the waiting for one agent.
 type join struct {
@@ -40,13 +45,31 @@ func (g *Registry) await(agent *seen, secret string, replaced []*seen) {
 		defer close(j.done)
 		defer cancel()
 		err := g.finish(ctx, agent, secret, replaced)
-		g.mu.Lock()
-		defer g.mu.Unlock()
-		if k := g.known[agent.id]; k != nil && k.join == j {
-			k.join = nil
+		g.ended(agent, j, err)
+		if ctx.Err() == nil {
+			g.hint()
 		}
-		g.failures.note(agent.app, err, time.Now())
 	}()
+}
+
+// ended notes how a join ended.
+func (g *Registry) ended(agent *seen, j *join, err error) {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	if k := g.known[agent.id]; k != nil && k.join == j {
+		k.join = nil
+	}
+	g.failures.note(agent.app, err, time.Now())
+}
+
+// hint tells whoever wants to know that something may look different now.
+func (g *Registry) hint() {
+	g.mu.Lock()
+	tell := g.tell
+	g.mu.Unlock()
+	if tell != nil {
+		tell()
+	}
 }
 
 // finish waits for an agent's record, takes its token away, and ends the agents
@@ -69,6 +92,9 @@ func (g *Registry) finish(ctx context.Context, agent *seen, secret string, repla
 	if !joined {
 		return g.giveUp(ctx, agent, secret)
 	}
+	g.mu.Lock()
+	delete(g.unserved, agent.app)
+	g.mu.Unlock()
 	g.log.InfoContext(ctx, "An agent has registered its application.", "app", agent.app, "container", agent.node)
 	for _, old := range replaced {
 		if err := g.removeAgent(ctx, old); err != nil {
@@ -82,13 +108,11 @@ func (g *Registry) finish(ctx context.Context, agent *seen, secret string, repla
 func (g *Registry) awaitRecord(ctx context.Context, agent *seen) bool {
 	ctx, cancel := context.WithTimeout(ctx, g.opts.JoinTimeout)
 	defer cancel()
-	tick := time.NewTicker(g.poll)
-	defer tick.Stop()
-	for {
+	for wait := g.poll; ; wait = min(wait*3/2, joinPollGrowth*g.poll) {
 		select {
 		case <-ctx.Done():
 			return false
-		case <-tick.C:
+		case <-time.After(wait):
 		}
 		servers, err := g.access.AppServers(ctx, agent.app)
 		if err != nil {

@@ -8,7 +8,9 @@ import (
 	"errors"
 	"io/fs"
 	"log/slog"
+	"maps"
 	"os"
+	"slices"
 	"strings"
 	"sync"
 	"time"
@@ -50,6 +52,10 @@ type Registry struct {
 	strangers map[string]bool
 	// removed are host IDs whose records were removed just now: lists lag.
 	removed map[string]time.Time
+	// unserved are those of our applications of which no agent has registered.
+	unserved map[string]bool
+	// tell is called when a join has ended; nil: nobody wants to know.
+	tell func()
 	// failures are of joins, until one of that application succeeds.
 	failures failures
 	closed   bool
@@ -105,7 +111,7 @@ func build(docker *client.Client, access access, opts Options, owner string, key
 	ctx, cancel := context.WithCancel(context.Background())
 	return &Registry{
 		opts: opts, owner: owner, seals: sealer{key}, access: access, engine: &engine{docker: docker, owner: owner}, log: log,
-		poll: joinPoll, ctx: ctx, cancel: cancel, failures: failures{}, known: map[string]*known{}, strangers: map[string]bool{}, removed: map[string]time.Time{},
+		poll: joinPoll, ctx: ctx, cancel: cancel, failures: failures{}, known: map[string]*known{}, strangers: map[string]bool{}, removed: map[string]time.Time{}, unserved: map[string]bool{},
 	}, nil
 }
 
@@ -137,6 +143,41 @@ func (g *Registry) Settle(ctx context.Context) error {
 	return g.failures.take()
 }
 
+// writeTimeout bounds one write: it ends agents that have died, and makes and
+// starts another, each by several calls to an Engine that may be busy.
+const writeTimeout = time.Minute
+
+// WriteTimeout bounds one write; see discovery.Slow.
+func (g *Registry) WriteTimeout() time.Duration { return writeTimeout }
+
+// Tell has f called whenever an agent has registered its application, or has
+// failed to. It's called before the first write; f doesn't block.
+func (g *Registry) Tell(f func()) {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	g.tell = f
+}
+
+// Pending returns the applications of which no agent has registered, as of the last
+// List and what was done since; see discovery.Delayed.
+func (g *Registry) Pending() []string {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	return slices.Sorted(maps.Keys(g.unserved))
+}
+
+// noteUnserved notes which of all our applications have an agent and no record.
+func (g *Registry) noteUnserved(groups []*group) {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	clear(g.unserved)
+	for _, one := range groups {
+		if len(one.agents) > 0 && len(one.present) == 0 {
+			g.unserved[one.name] = true
+		}
+	}
+}
+
 // Canonical returns r as the registry lists it: see dynamic.Canonical. An agent's
 // record has no end of its own.
 func Canonical(r resource.Resource) (resource.Resource, error) {
@@ -152,6 +193,7 @@ func (g *Registry) List(ctx context.Context) ([]resource.Resource, error) {
 	if err != nil {
 		return nil, trace.Wrap(err)
 	}
+	g.noteUnserved(groups)
 	all := make([]resource.Resource, 0, len(groups))
 	for _, one := range groups {
 		r, _ := one.shown(&g.opts, settings, time.Now())

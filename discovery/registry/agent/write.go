@@ -93,6 +93,7 @@ func (g *Registry) Delete(ctx context.Context, r resource.Resource) error {
 	}
 	g.mu.Lock()
 	delete(g.failures, r.Name)
+	delete(g.unserved, r.Name)
 	g.mu.Unlock()
 	return trace.Wrap(g.removeRecords(ctx, r.Name, one.stale))
 }
@@ -149,6 +150,11 @@ func (g *Registry) start(ctx context.Context, r resource.Resource, settings stri
 		return trace.Wrap(err, "starting the agent of %s", r.Key())
 	}
 	g.log.InfoContext(ctx, "An agent was started.", "app", r.Name, "container", node)
+	if len(replaced) == 0 {
+		g.mu.Lock()
+		g.unserved[r.Name] = true
+		g.mu.Unlock()
+	}
 	g.await(agent, secret, replaced)
 	return nil
 }

@@ -9,6 +9,7 @@ package dynamic
 
 import (
 	"context"
+	"errors"
 
 	"github.com/gravitational/trace"
 
@@ -74,8 +75,9 @@ func (g *Registry) List(ctx context.Context) ([]resource.Resource, error) {
 	return collapse(all, g.owner), nil
 }
 
-// Get reads one, past any cache of ours; failure.NotFound if there's none, or
-// none that the identity may see.
+// Get reads one, past any cache of ours; failure.NotFound if there's none;
+// failure.Refused if there's one that the identity may not see (a Windows desktop:
+// failure.NotFound).
 func (g *Registry) Get(ctx context.Context, name string) (resource.Resource, error) {
 	all, err := g.find(ctx, name)
 	if err != nil {
@@ -99,7 +101,7 @@ func (g *Registry) Create(ctx context.Context, r resource.Resource) error {
 	}
 	there, getErr := g.Get(ctx, r.Name)
 	switch {
-	case failure.KindOf(getErr) == failure.NotFound:
+	case failure.KindOf(getErr) == failure.NotFound, errors.Is(getErr, cluster.ErrHidden):
 		return failure.Wrap(failure.Conflict, err,
 			"creating %s: the name is taken by something that this identity may not see: choose another name, or remove it", r.Key())
 	case getErr != nil:
@@ -183,6 +185,9 @@ func (g *Registry) Delete(ctx context.Context, r resource.Resource) error {
 // find returns what has the name: at least one, or failure.NotFound.
 func (g *Registry) find(ctx context.Context, name string) ([]found, error) {
 	all, err := g.store.find(ctx, name)
+	if errors.Is(err, cluster.ErrHidden) {
+		return nil, failure.Wrap(failure.Refused, err, "%s (the service's own have %s: %s)", err, resource.LabelOwner, g.owner)
+	}
 	if err != nil {
 		return nil, trace.Wrap(err)
 	}

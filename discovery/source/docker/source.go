@@ -6,6 +6,7 @@ import (
 	"maps"
 	"slices"
 	"strings"
+	"sync"
 	"time"
 
 	types "github.com/docker/docker/api/types/container"
@@ -38,9 +39,16 @@ type Source struct {
 	// afterthoughts are the pauses after an event at whose ends is hinted once
 	// more.
 	afterthoughts []time.Duration
+
+	mu       sync.Mutex // protects the following
+	followed time.Time  // when events began to be followed
+	lost     bool       // they were, and aren't now
 }
 
-var _ discovery.Source = (*Source)(nil)
+var (
+	_ discovery.Source  = (*Source)(nil)
+	_ discovery.Gradual = (*Source)(nil)
+)
 
 // New returns the source of options that Validate has passed; it validates them
 // once more. It reaches no Engine yet.

@@ -37,12 +37,14 @@ func (s *Source) Watch(ctx context.Context, hint func()) error {
 		subscribed := false
 		err := s.follow(ctx, func() {
 			subscribed, pause = true, firstPause
+			s.follows(true)
 			if lost {
 				s.log.Info("Docker's events are followed again.", "engine", s.endpoint.host)
 				lost = false
 			}
 			hint()
 		}, hint)
+		s.follows(false)
 		if ctx.Err() != nil {
 			break
 		}
@@ -58,6 +60,31 @@ func (s *Source) Watch(ctx context.Context, hint func()) error {
 		pause = min(2*pause, lastPause)
 	}
 	return nil
+}
+
+// Since is since when events are followed; see discovery.Gradual. What the Engine
+// lists after they were lost may be young: with the Engine its containers start
+// anew, one after the other. So as long as they're lost, it's now.
+func (s *Source) Since() time.Time {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.lost {
+		return time.Now()
+	}
+	return s.followed
+}
+
+// follows notes that events are followed from now on, or are lost. That they can't
+// be followed at first says nothing.
+func (s *Source) follows(now bool) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	switch {
+	case now:
+		s.followed, s.lost = time.Now(), false
+	case !s.followed.IsZero():
+		s.lost = true
+	}
 }
 
 // follow subscribes once and hints until the stream ends.

@@ -183,3 +183,24 @@ func refuseEvents(code int) func(f *FakeEngine) {
 		f.emit("")
 	}
 }
+
+// TestSince has what is followed begin anew with each subscription: an Engine that
+// was restarted starts its containers one after the other.
+func TestSince(t *testing.T) {
+	f := newFakeEngine(t)
+	s := f.source(t, everything())
+	require.Zero(t, s.Since(), "not followed yet, which says nothing")
+	hints := watching(t, s)
+	awaitHint(t, hints)
+	first := s.Since()
+	require.WithinDuration(t, time.Now(), first, 10*time.Second)
+	require.Equal(t, first, s.Since())
+
+	f.stop()
+	f.start()
+	require.Eventually(t, func() bool { return s.Since().After(first) }, 30*time.Second, time.Millisecond, "lost: it's now")
+	awaitHint(t, hints)
+	second := s.Since()
+	require.True(t, second.After(first))
+	require.Equal(t, second, s.Since())
+}

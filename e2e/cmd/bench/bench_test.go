@@ -76,8 +76,8 @@ func exemplary() *report {
 		Tunnel: &tunnelReport{
 			AtOnce: 16, Requests: 3000, BodyMiB: 256,
 			Direct:   &speed{Rounds: 3, PerSecond: 1000, P50: 10, P99: 20, Down: 400, Up: 200},
-			Rollcall: &speed{Rounds: 3, PerSecond: 950, P50: 11, P99: 22, Down: 320, Up: 200},
-			Tbot:     &speed{Rounds: 3, PerSecond: 500, P50: 20, P99: 44, Down: 160, Up: 100},
+			Rollcall: &speed{Rounds: 3, PerSecond: 950, P50: 11, P99: 22, Down: 320, Up: 200, CPU: 0.125, LargeCPU: 2},
+			Tbot:     &speed{Rounds: 3, PerSecond: 500, P50: 20, P99: 44, Down: 160, Up: 100, CPU: 0.0625, LargeCPU: 2.5},
 		},
 		Discovery: &discoveryFigures{
 			Containers: 100, Rollcall: latency{0.2, 0.3, 0.4}, Example: latency{2.5, 5, 5.1},
@@ -118,10 +118,10 @@ Idle with 1 output after 15 s: rollcall 30.0 MiB (peak 40.0); tbot 80.0 MiB (pea
 Stripped binary: rollcall 40.0 MB; tbot 80.0 MB; ratio 2.0
 
 To an application: 3000 small requests, 16 at once; bodies of 256 MiB (medians)
-way                rounds  requests/s  p50      p99      down       up
-direct mutual TLS  3       1000        10.0 ms  20.0 ms  400 MiB/s  200 MiB/s
-rollcall's tunnel  3       950         11.0 ms  22.0 ms  320 MiB/s  200 MiB/s
-tbot proxy app     3       500         20.0 ms  44.0 ms  160 MiB/s  100 MiB/s
+way                rounds  requests/s  p50      p99      down       up         CPU a request  a GiB
+direct mutual TLS  3       1000        10.0 ms  20.0 ms  400 MiB/s  200 MiB/s  -              -
+rollcall's tunnel  3       950         11.0 ms  22.0 ms  320 MiB/s  200 MiB/s  0.125 ms       2.00 s
+tbot proxy app     3       500         20.0 ms  44.0 ms  160 MiB/s  100 MiB/s  0.062 ms       2.50 s
 rollcall/direct            0.95        1.10     1.10     0.80       1.00
 rollcall/tbot              1.90        0.55     0.50     2.00       2.00
 

@@ -7,6 +7,8 @@ import (
 	"net"
 	"os"
 	"path/filepath"
+	"strconv"
+	"strings"
 	"time"
 
 	"rollcall/e2e/harness"
@@ -42,6 +44,8 @@ type way struct {
 	name string
 	load *load
 	into **speed
+	// pid is the local proxy's process, 0: there's none.
+	pid  int
 	runs []speed
 }
 
@@ -54,14 +58,14 @@ func (s *stage) tunnel() *tunnelReport {
 	r := &tunnelReport{AtOnce: atOnce, Requests: size.requests, BodyMiB: mib(size.body)}
 	app := harness.NewWebApp(s.t)
 	s.app = s.cluster.CreateApp(s.t, webApp, app.URL, map[string]string{"team": "bench"})
-	dir, address := s.startTunnel()
+	dir, address, pid := s.startTunnel()
 	ways := []*way{
 		{name: "direct", load: s.direct(app, dir), into: &r.Direct},
-		{name: "rollcall", load: newLoad(app, "http://"+address, address, nil), into: &r.Rollcall},
+		{name: "rollcall", load: newLoad(app, "http://"+address, address, nil), into: &r.Rollcall, pid: pid},
 	}
 	if s.opts.peer {
-		peer := s.startPeer(dir)
-		ways = append(ways, &way{name: "tbot proxy app", load: newLoad(app, "http://"+peer, peer, nil), into: &r.Tbot})
+		peer, pid := s.startPeer(dir)
+		ways = append(ways, &way{name: "tbot proxy app", load: newLoad(app, "http://"+peer, peer, nil), into: &r.Tbot, pid: pid})
 	}
 	for _, w := range ways {
 		s.warmUp(w)
@@ -73,8 +77,8 @@ func (s *stage) tunnel() *tunnelReport {
 			s.calm()
 			run := s.speed(w, size)
 			w.runs = append(w.runs, run)
-			s.say("tunnel, round %d of %d, %s: %.0f requests/s, p50 %.1f ms, p99 %.1f ms, down %.0f MiB/s, up %.0f MiB/s",
-				round+1, size.rounds, w.name, run.PerSecond, run.P50, run.P99, run.Down, run.Up)
+			s.say("tunnel, round %d of %d, %s: %.0f requests/s, p50 %.1f ms, p99 %.1f ms, down %.0f MiB/s, up %.0f MiB/s; CPU %.2f ms a request, %.2f s a GiB",
+				round+1, size.rounds, w.name, run.PerSecond, run.P50, run.P99, run.Down, run.Up, run.CPU, run.LargeCPU)
 		}
 	}
 	for _, w := range ways {
@@ -85,7 +89,7 @@ func (s *stage) tunnel() *tunnelReport {
 }
 
 // startTunnel starts rollcall with the tunnel, and an output for the others.
-func (s *stage) startTunnel() (dir, address string) {
+func (s *stage) startTunnel() (dir, address string, pid int) {
 	address = s.freeAddress()
 	dir = s.suite.Dir(s.t)
 	config := fmt.Sprintf(`version: v2
@@ -105,11 +109,11 @@ services:
 		}
 		return listens(address)
 	})
-	return out, address
+	return out, address, p.PID
 }
 
 // startPeer starts the official agent's local proxy with the output's files.
-func (s *stage) startPeer(dir string) (address string) {
+func (s *stage) startPeer(dir string) (address string, pid int) {
 	address = s.freeAddress()
 	_, port, _ := net.SplitHostPort(address)
 	p := s.cluster.Run(s.t, harness.Command{
@@ -118,7 +122,7 @@ func (s *stage) startPeer(dir string) (address string) {
 		Env:  []string{"TSH=" + s.suite.Bin.Tsh},
 	})
 	p.WaitFor(s.t, time.Minute, "the official local proxy", func() error { return listens(address) })
-	return address
+	return address, p.PID
 }
 
 // direct is a Go client with the output's certificate.
@@ -148,13 +152,54 @@ func (s *stage) warmUp(w *way) {
 
 // speed takes all figures of one way once.
 func (s *stage) speed(w *way, size tunnelLoad) speed {
+	before := s.proxyTime(w)
 	perSecond, took, err := w.load.small(s.t.Context(), size.requests)
 	s.check(w, err)
+	between := s.proxyTime(w)
 	down, err := w.load.download(s.t.Context(), size.body)
 	s.check(w, err)
 	up, err := w.load.upload(s.t.Context(), size.body)
 	s.check(w, err)
-	return speed{PerSecond: perSecond, P50: percentile(took, 50), P99: percentile(took, 99), Down: down, Up: up}
+	after := s.proxyTime(w)
+	return speed{
+		PerSecond: perSecond, P50: percentile(took, 50), P99: percentile(took, 99), Down: down, Up: up,
+		CPU:      (between - before).Seconds() * 1000 / float64(size.requests),
+		LargeCPU: (after - between).Seconds() * 1024 / (2 * mib(size.body)),
+	}
+}
+
+// proxyTime is the CPU time that a way's local proxy has used so far.
+func (s *stage) proxyTime(w *way) time.Duration {
+	if w.pid == 0 {
+		return 0
+	}
+	total := time.Duration(0)
+	for _, pid := range append(children(w.pid), w.pid) {
+		total += s.cpuTime(pid)
+	}
+	return total
+}
+
+// children are the processes that a process has started, and that still run:
+// the official agent leaves the work to one.
+func children(pid int) []int {
+	paths, err := filepath.Glob(fmt.Sprintf("/proc/%d/task/*/children", pid))
+	if err != nil {
+		return nil
+	}
+	var all []int
+	for _, path := range paths {
+		content, err := os.ReadFile(path)
+		if err != nil {
+			continue // a thread that has ended
+		}
+		for word := range strings.FieldsSeq(string(content)) {
+			if child, err := strconv.Atoi(word); err == nil {
+				all = append(append(all, child), children(child)...)
+			}
+		}
+	}
+	return all
 }
 
 func (s *stage) check(w *way, err error) {

@@ -19,7 +19,7 @@ type tunnelReport struct {
 	Tbot     *speed `json:"tbot,omitempty"`
 }
 
-// speed is one way's, each figure the median of the rounds by itself.
+// speed is one way's, each figure of speed the median of the rounds by itself.
 type speed struct {
 	Rounds    int     `json:"rounds"`
 	PerSecond float64 `json:"requests_per_second"`
@@ -28,15 +28,28 @@ type speed struct {
 	// Down and Up are MiB per second.
 	Down float64 `json:"down_mib_per_second"`
 	Up   float64 `json:"up_mib_per_second"`
+	// CPU is what the local proxy used for one small request, in milliseconds,
+	// and LargeCPU for a GiB of large bodies, in seconds. They're means, since
+	// the kernel counts in hundredths of a second. Without a proxy they're zero.
+	CPU      float64 `json:"cpu_ms_per_request,omitempty"`
+	LargeCPU float64 `json:"cpu_seconds_per_gib,omitempty"`
 }
 
 func medianSpeed(runs []speed) speed {
-	column := func(of func(speed) float64) float64 {
-		values := make([]float64, 0, len(runs))
+	values := func(of func(speed) float64) []float64 {
+		all := make([]float64, 0, len(runs))
 		for _, run := range runs {
-			values = append(values, of(run))
+			all = append(all, of(run))
 		}
-		return median(values)
+		return all
+	}
+	column := func(of func(speed) float64) float64 { return median(values(of)) }
+	mean := func(of func(speed) float64) float64 {
+		sum := 0.0
+		for _, value := range values(of) {
+			sum += value
+		}
+		return sum / float64(len(runs))
 	}
 	return speed{
 		Rounds:    len(runs),
@@ -45,6 +58,8 @@ func medianSpeed(runs []speed) speed {
 		P99:       column(func(s speed) float64 { return s.P99 }),
 		Down:      column(func(s speed) float64 { return s.Down }),
 		Up:        column(func(s speed) float64 { return s.Up }),
+		CPU:       mean(func(s speed) float64 { return s.CPU }),
+		LargeCPU:  mean(func(s speed) float64 { return s.LargeCPU }),
 	}
 }
 
@@ -69,7 +84,7 @@ func (r *tunnelReport) aims(add adder) {
 func (r *tunnelReport) write(b *strings.Builder) {
 	fmt.Fprintf(b, "\nTo an application: %d small requests, %d at once; bodies of %.0f MiB (medians)\n", r.Requests, r.AtOnce, r.BodyMiB)
 	table := newTable(b)
-	fmt.Fprintln(table, "way\trounds\trequests/s\tp50\tp99\tdown\tup\t")
+	fmt.Fprintln(table, "way\trounds\trequests/s\tp50\tp99\tdown\tup\tCPU a request\ta GiB\t")
 	writeSpeed(table, "direct mutual TLS", r.Direct)
 	writeSpeed(table, "rollcall's tunnel", r.Rollcall)
 	writeSpeed(table, "tbot proxy app", r.Tbot)
@@ -82,7 +97,11 @@ func writeSpeed(w io.Writer, way string, s *speed) {
 	if s == nil {
 		return
 	}
-	fmt.Fprintf(w, "%s\t%d\t%.0f\t%.1f ms\t%.1f ms\t%.0f MiB/s\t%.0f MiB/s\t\n", way, s.Rounds, s.PerSecond, s.P50, s.P99, s.Down, s.Up)
+	cpu, large := "-", "-"
+	if s.CPU > 0 {
+		cpu, large = fmt.Sprintf("%.3f ms", s.CPU), fmt.Sprintf("%.2f s", s.LargeCPU)
+	}
+	fmt.Fprintf(w, "%s\t%d\t%.0f\t%.1f ms\t%.1f ms\t%.0f MiB/s\t%.0f MiB/s\t%s\t%s\t\n", way, s.Rounds, s.PerSecond, s.P50, s.P99, s.Down, s.Up, cpu, large)
 }
 
 func writeSpeedRatio(w io.Writer, what string, a, b *speed) {

@@ -26,7 +26,7 @@ func main() {
 }
 
 // run builds what is named, or all that the tests need: as root, who can boot a
-// systemd, the root file system for that too.
+// systemd, what is needed for that too.
 func run(ctx context.Context, names []string) error {
 	if _, err := build.All(ctx, os.Stderr, names...); err != nil || len(names) > 0 || os.Geteuid() != 0 {
 		return err
@@ -34,6 +34,10 @@ func run(ctx context.Context, names []string) error {
 	if _, err := exec.LookPath("debootstrap"); err != nil {
 		return nil //nolint:nilerr // the tests that need it say so
 	}
-	_, err := build.SystemdRoot(ctx, os.Stderr)
+	if _, err := build.SystemdRoot(ctx, os.Stderr); err != nil {
+		return err
+	}
+	// Else it would be linked while the tests run.
+	_, err := build.All(ctx, os.Stderr, "rollcall-stuck")
 	return err
 }

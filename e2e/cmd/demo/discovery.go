@@ -76,7 +76,7 @@ services:
   - type: discovery
     name: %s
 %s
-    guard: {absent_for: 1s}
+    guard: {absent_for: 1s, settle: 1s}
 `, s.cluster.Info().ProxyAddr, s.cluster.Info().ProxyCA, s.path("web-token"), s.path("web-storage"), registrar, what.source())
 	must(s.t, "write the configuration", os.WriteFile(s.path("discovery.yaml"), []byte(config), 0o600))
 	s.tell.typed("cat discovery.yaml")

@@ -23,8 +23,9 @@ const (
 	appLabel = "demo"
 )
 
-// patience is how long a step may take. They take less than a second.
-const patience = 30 * time.Second
+// patience is how long a step may take. They take less than a second where nothing
+// else runs.
+const patience = 90 * time.Second
 
 // story is the demo, step by step. Every method ends it on a failure.
 type story struct {
