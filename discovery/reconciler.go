@@ -257,6 +257,7 @@ func (r *Reconciler) begin(ctx context.Context, until func() time.Time) {
 	r.absences = nil
 	r.goodReads = 0
 	r.readable = time.Time{}
+	r.said.settling = time.Time{}
 	r.begun = false
 	r.items.forget()
 	// With a lease, another may have deleted in the last hour.

@@ -526,6 +526,28 @@ func TestASourceThatNeverSettlesIsTold(t *testing.T) {
 	}
 }
 
+// A source that couldn't be read for long has only begun to settle when it can be
+// again.
+func TestAnOutageIsNoSettling(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		teleport := NewFakeTeleport(ours("a"), ours("gone"))
+		source := NewFakeSource(container("a"))
+		r := newRig(t, source, teleport, func(o *Options) { o.Guard.Settle = 3 * time.Minute })
+		stop := r.start(t)
+		after(time.Minute)
+		source.Fail(errors.New("no such socket"))
+		r.RenewNow("now")
+		after(time.Hour)
+		source.Fail(nil)
+		after(2 * time.Minute)
+		require.Contains(t, r.status().Message, "1 to be deleted once the source has settled")
+		require.NotContains(t, r.log.String(), "Nothing is deregistered")
+		after(10 * time.Minute)
+		require.Equal(t, []string{"delete gone"}, teleport.Writes())
+		stop()
+	})
+}
+
 // A second workload asks for a name that the first has: what is registered isn't
 // touched, not even while the first's own list is read in another order, and both
 // are told. When the first is gone, the second gets the name, after the gates.

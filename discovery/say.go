@@ -29,6 +29,7 @@ type said struct {
 func (r *Reconciler) say(ctx context.Context, p plan.Plan, result Result, err error, took time.Duration) {
 	next := r.schedule.next()
 	if err != nil {
+		r.said.settling = time.Time{} // what fails is told as that
 		r.sayFailed(ctx, err, next)
 		r.report(diagnostics.Report{Err: err, Next: next, Took: took, Detail: r.failedDetail(err)})
 		return
