@@ -657,6 +657,40 @@ func TestWhatIsHiddenIsntGone(t *testing.T) {
 	})
 }
 
+// TestWhatIsRefusedCausesNoStorm: a deletion that waits for an update, both of
+// which are refused, is tried with the full comparisons and not all the time; nor
+// does each event have everything listed because of it.
+func TestWhatIsRefusedCausesNoStorm(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		r := newRig(t, NewFakeSource(named("a", "old")), NewFakeTeleport(), func(o *Options) { o.Guard = quickGuard() })
+		stop := r.start(t)
+		after(time.Second)
+		r.teleport.fault = func(op, _ string) error {
+			if op == "update" || op == "delete" {
+				return failure.New(failure.Refused, "the role lacks %s on app", op)
+			}
+			return nil
+		}
+		r.source.Set(named("a", "new"))
+		after(time.Second)
+		r.source.Set(moved(named("a", "new"), "http://10.0.0.9:80"))
+		after(time.Second)
+		r.RenewNow("a full comparison tries all of it again")
+		after(time.Second)
+		lists, reads := r.teleport.lists, r.source.Reads()
+
+		const events = 30
+		for range events {
+			after(20 * time.Second)
+			r.source.Set(container("b"))
+		}
+
+		require.Less(t, r.source.Reads()-reads, 2*events, "one look for an event, and a few by itself")
+		require.Less(t, r.teleport.lists-lists, events/2, "full comparisons only")
+		stop()
+	})
+}
+
 // What the role doesn't see any more isn't listed, and the name turns out to be
 // taken. What the cluster says of that is told, since it names what to change; and
 // that nobody answers isn't taken for a conflict.
