@@ -65,12 +65,12 @@ func (m *maker) contestedPublic(i int) bool {
 	if use == nil || len(use.wishes)+len(use.registered) < 2 {
 		return false
 	}
-	why := m.publicRival(i, use)
+	why, has := m.publicRival(i, use)
 	if why == "" {
 		return false
 	}
 	if m.hasPublic(i, use) {
-		m.hold(i, why)
+		m.hold(i, why, has)
 		return false
 	}
 	m.conflict(i, why)
@@ -89,8 +89,8 @@ func (m *maker) hasPublic(i int, use *publicUse) bool {
 }
 
 // publicRival says who else asks for a wish's public address, or is somebody
-// else's and has it; empty: nobody.
-func (m *maker) publicRival(i int, use *publicUse) string {
+// else's and has it; empty: nobody. has is what is registered with it.
+func (m *maker) publicRival(i int, use *publicUse) (why, has string) {
 	d := &m.in.Desired[i]
 	key := d.Resource.Key()
 	for _, at := range use.registered {
@@ -99,7 +99,7 @@ func (m *maker) publicRival(i int, use *publicUse) string {
 			continue
 		}
 		_, whose := gateOwner(m.in, other)
-		return fmt.Sprintf("%s has the public_addr %s, too: %s; users would reach the one or the other: choose another", other.Key(), publicAddr(other), whose)
+		return fmt.Sprintf("%s has the public_addr %s, too: %s; users would reach the one or the other: choose another", other.Key(), publicAddr(other), whose), other.Key().String()
 	}
 	rival := -1
 	for _, j := range use.wishes {
@@ -108,10 +108,13 @@ func (m *maker) publicRival(i int, use *publicUse) string {
 		}
 	}
 	if rival < 0 {
-		return ""
+		return "", ""
+	}
+	if m.hasPublic(rival, use) {
+		has = m.in.Desired[rival].Resource.Key().String()
 	}
 	return fmt.Sprintf("%d workloads ask for the public_addr %s, another is %q for %s%s: give one of them another",
-		len(use.wishes), publicAddr(&d.Resource), m.in.Desired[rival].Workload, m.in.Desired[rival].Resource.Key(), keeps(m.hasPublic(rival, use)))
+		len(use.wishes), publicAddr(&d.Resource), m.in.Desired[rival].Workload, m.in.Desired[rival].Resource.Key(), keeps(has != "")), has
 }
 
 // keeps ends what is said of a rival.
@@ -140,18 +143,24 @@ func (m *maker) publicHolders(i int) []int {
 }
 
 // refusedPublic refuses a wish whose public address a resource of ours has, unless
-// that gives it up by this plan: because the workload that asks for its name asks
-// for another address, or because it's to be deleted.
+// that is to give it up by this plan: because the workload that asks for its name
+// asks for another address, or because it's to be deleted.
 func (m *maker) refusedPublic(i int) bool {
 	own := m.registered(i)
 	for _, at := range m.publicHolders(i) {
 		r := &m.in.Actual[at]
 		if j, asked := m.claimant(r); asked {
-			if m.outcomes[j] == refused {
-				m.conflict(i, fmt.Sprintf("%s has the public_addr %s and stays as it is: %s", r.Key(), publicAddr(r), m.refusals[j]))
-				return true
+			why := fmt.Sprintf("%s has the public_addr %s and stays as it is: %s", r.Key(), publicAddr(r), m.refusals[j])
+			switch {
+			case m.outcomes[j] != refused:
+				continue
+			case m.passing[j]:
+				m.outcomes[i] = refused
+				m.awaitFor(i, own, why)
+			default:
+				m.conflict(i, why)
 			}
-			continue
+			return true
 		}
 		l := m.leftover(r)
 		if l.held == "" {
@@ -185,12 +194,143 @@ func (m *maker) claimant(r *resource.Resource) (int, bool) {
 	return i, asked
 }
 
-// hold tells of a dispute about what a workload has: it keeps it.
-func (m *maker) hold(i int, why string) {
+// await is a wish that waits for its public address, or is granted without it, and
+// the action that says so.
+type await struct{ wish, action int }
+
+// await tells of a wish that waits until who has its public address has given it up.
+func (m *maker) await(i int, own *resource.Resource) {
+	r := &m.in.Actual[m.publicHolders(i)[0]]
+	m.awaitFor(i, own, fmt.Sprintf("the public_addr %s is still that of %s (%q), which gives it up first", publicAddr(r), r.Key(), r.Workload()))
+}
+
+func (m *maker) awaitFor(i int, own *resource.Resource, why string) {
+	d := &m.in.Desired[i]
+	m.awaits = append(m.awaits, await{i, len(m.plan.Actions)})
+	m.refusals[i], m.passing[i] = why, true
+	m.add(Action{
+		Op: OpBlocked, Key: d.Resource.Key(), Workload: d.Workload, Before: own, After: m.in.labelled(d, own),
+		BlockedBy: GateAddress, Reason: why, Waiting: true,
+	})
+}
+
+// stall looks which of those that wait for a public address do so because the
+// budget keeps what has it.
+func (m *maker) stall() {
+	if len(m.awaits) == 0 {
+		return
+	}
+	kept := map[resource.Key]*Action{}
+	for i := range m.plan.Actions {
+		if a := &m.plan.Actions[i]; a.BlockedBy == GateBudget {
+			kept[a.Key] = a
+		}
+	}
+	for _, w := range m.awaits {
+		for _, at := range m.publicHolders(w.wish) {
+			holder, keeps := kept[m.in.Actual[at].Key()]
+			if !keeps {
+				continue
+			}
+			a := &m.plan.Actions[w.action]
+			a.BlockedBy, a.Waiting = GateBudget, holder.Waiting
+			a.Reason += ": " + holder.Reason
+			kept[a.Key] = a // whoever waits for this one
+			break
+		}
+	}
+}
+
+// granted is a workload's wish as far as it's granted.
+func (m *maker) granted(i int) *Desired {
+	d := &m.in.Desired[i]
+	if !m.bare[i] {
+		return d
+	}
+	without := *d
+	spec, _ := d.Resource.Spec.(resource.AppSpec)
+	spec.PublicAddr = ""
+	without.Resource.Spec = spec
+	return &without
+}
+
+// without ends the reason of what is granted without its public address.
+func (m *maker) without(i int) string {
+	if !m.bare[i] {
+		return ""
+	}
+	return fmt.Sprintf("; without its public_addr %s until who has that has given it up", publicAddr(&m.in.Desired[i].Resource))
+}
+
+// share finds what stays registered with a public address that another stays
+// registered with, too.
+func (m *maker) share() {
+	var suspects []*Action
+	said := map[resource.Key]bool{}
+	for i := range m.plan.Actions {
+		a := &m.plan.Actions[i]
+		at, there := m.actual[a.Key]
+		switch {
+		case a.Shares != "":
+			said[a.Key] = true
+		case (a.Op == OpBlocked || a.Op == OpConflict) && there && m.mine[at] && publicAddr(&m.in.Actual[at]) != "":
+			suspects = append(suspects, a)
+		}
+	}
+	if len(suspects) == 0 {
+		return
+	}
+	after, users := m.addressesAfter()
+	for _, a := range suspects {
+		at := m.actual[a.Key]
+		r := &m.in.Actual[at]
+		if after[at] == "" || said[a.Key] {
+			continue
+		}
+		for _, j := range users[after[at]] {
+			other := &m.in.Actual[j]
+			if other.Key() == a.Key || m.mine[j] && other.Workload() == r.Workload() {
+				continue
+			}
+			said[a.Key], a.Shares = true, other.Key().String()
+			a.Reason += fmt.Sprintf("; its public_addr %s is that of %s, too, so its users reach the one or the other: end this, or delete it", after[at], a.Shares)
+			break
+		}
+	}
+}
+
+// addressesAfter returns the public addresses of what is registered, as they are
+// once the plan is done, by index in Actual (empty: none), and who has each.
+func (m *maker) addressesAfter() (after []string, users map[string][]int) {
+	after = make([]string, len(m.in.Actual))
+	for i := range m.in.Actual {
+		after[i] = publicAddr(&m.in.Actual[i])
+	}
+	for i := range m.plan.Actions {
+		a := &m.plan.Actions[i]
+		at, there := m.actual[a.Key]
+		switch {
+		case !there:
+		case a.Op == OpDelete:
+			after[at] = ""
+		case a.Op == OpUpdate:
+			after[at] = publicAddr(a.After)
+		}
+	}
+	users = map[string][]int{}
+	for i, addr := range after {
+		users[addr] = append(users[addr], i)
+	}
+	return after, users
+}
+
+// hold tells of a dispute about what a workload has: it keeps it. has is what is
+// registered with it, too.
+func (m *maker) hold(i int, why, has string) {
 	d := &m.in.Desired[i]
 	actual := m.registered(i)
 	m.add(Action{
-		Op: OpConflict, Key: d.Resource.Key(), Workload: d.Workload, Before: actual, After: m.in.labelled(d, actual), Holds: true,
+		Op: OpConflict, Key: d.Resource.Key(), Workload: d.Workload, Before: actual, After: m.in.labelled(d, actual), Holds: true, Shares: has,
 		Reason: why + "; what is registered for this one stays",
 	})
 }
