@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"strings"
 	"sync/atomic"
 	"testing"
 	"testing/synctest"
@@ -691,7 +692,7 @@ func TestAPublicAddressMovesWhenItIsFree(t *testing.T) {
 		require.Equal(t, []string{"one"}, teleport.Names())
 		require.Less(t, source.Reads()-began, 20, "a wish that waits for what fails costs nothing")
 		require.Contains(t, r.status().LastError, "app/one: access denied")
-		require.Contains(t, r.status().Detail, "1 that wait for a name or an address")
+		require.Contains(t, r.status().Message, "1 that wait for a name or an address")
 
 		refused = false
 		source.Set(public(container("one"), "z.test"))
@@ -706,7 +707,7 @@ func TestAPublicAddressMovesWhenItIsFree(t *testing.T) {
 		after(time.Second)
 		require.Equal(t, "x.test", publicAddr(teleport.All()["one"]))
 		require.Equal(t, "z.test", publicAddr(teleport.All()["two"]))
-		require.Empty(t, r.status().LastError)
+		require.False(t, r.status().Degraded, r.status().Message)
 	})
 }
 
@@ -727,13 +728,14 @@ func TestAStrangerWithOurPublicAddressIsAnAlarm(t *testing.T) {
 		teleport.Put(stranger)
 		after(10 * time.Minute)
 		require.Equal(t, []string{"one", "stranger"}, teleport.Names())
+		require.True(t, r.status().Degraded)
 		require.Contains(t, r.status().LastError, "users of 1 resources may reach another's; the first, app/one: app/stranger has the public_addr x.test, too")
 		require.Equal(t, 1, strings.Count(r.log.String(), "Users of a resource may reach another"))
 		require.NotContains(t, r.log.String(), "asked for by another")
 
 		teleport.Drop("stranger")
 		after(10 * time.Minute)
-		require.Empty(t, r.status().LastError)
+		require.False(t, r.status().Degraded, r.status().Message)
 	})
 }
 
