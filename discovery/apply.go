@@ -134,6 +134,7 @@ func (a *applying) pick(op plan.Op, actions []plan.Action) []plan.Action {
 			a.failed[action.Key] = true
 			a.result.Failures = append(a.result.Failures, Failure{op, action.Key, a.items.byKey[action.Key].err})
 		case a.failed[action.Needs]:
+			a.items.postpone(action.Key, now)
 			a.result.Skipped++
 		default:
 			todo = append(todo, *action)
@@ -152,6 +153,7 @@ func (a *applying) took(action *plan.Action, o outcome) {
 		a.count(action.Op)
 	case wordSkipped, wordChanged:
 		a.failed[action.Key] = true
+		a.items.postpone(action.Key, time.Now())
 		a.result.Skipped++
 	default:
 		a.failed[action.Key] = true

@@ -3,6 +3,7 @@ package discovery
 import (
 	"context"
 	"errors"
+	"slices"
 	"time"
 
 	"github.com/gravitational/trace"
@@ -29,7 +30,7 @@ func (r *Reconciler) cycle(ctx context.Context, until func() time.Time, l look) 
 	if err != nil {
 		r.schedule.failed(now, errors.Is(err, errSource))
 	} else {
-		part := earliest(p.NextLook, r.items.next())
+		part := earliest(p.NextLook, r.items.next(now))
 		if follows(p, result) {
 			part = now
 		}
@@ -142,7 +143,7 @@ func (r *Reconciler) plan(ctx context.Context, fresh bool) (plan.Plan, error) {
 	}
 	in := r.input(began)
 	p := plan.Make(in)
-	if !fresh && (p.Count(plan.OpDelete) > 0 || p.Budget.Asked > 0) {
+	if !fresh && r.deletes(&p, began) {
 		if err := r.list(ctx); err != nil {
 			return p, trace.Wrap(err)
 		}
@@ -181,6 +182,15 @@ func (r *Reconciler) pending() map[resource.Key]bool {
 		}
 	}
 	return pending
+}
+
+// deletes says whether a plan has deletions that would be tried now, or would
+// raise or end the alarm.
+func (r *Reconciler) deletes(p *plan.Plan, now time.Time) bool {
+	if p.Budget.Frozen {
+		return !r.history.frozen() || r.history.approved(r.log)
+	}
+	return slices.ContainsFunc(p.Actions, func(a plan.Action) bool { return a.Op == plan.OpDelete && !r.items.rests(&a, now) })
 }
 
 // owned counts what is registered as ours, as of the last list.

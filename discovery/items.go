@@ -70,8 +70,22 @@ func (s *items) failed(a *plan.Action, err error, now time.Time) {
 		s.byKey[a.Key] = it
 	}
 	it.op, it.after, it.err = a.Op, a.After, err
+	s.rest(it, now)
+}
+
+// postpone has what failed before and wasn't tried now wait as if it had failed
+// again.
+func (s *items) postpone(key resource.Key, now time.Time) {
+	if it := s.byKey[key]; it != nil {
+		s.rest(it, now)
+	}
+}
+
+// rest sets when an item is tried again: what was refused only when something
+// changes, and the rest less and less soon.
+func (s *items) rest(it *item, now time.Time) {
 	it.failures++
-	switch kind := failure.KindOf(err); {
+	switch kind := failure.KindOf(it.err); {
 	case kind == failure.Conflict && it.failures <= conflictRetries:
 		it.retry = now.Add(retryDelay(it.failures, s.random()))
 	case kind == failure.Refused || kind == failure.Conflict || kind == failure.Configuration:
@@ -102,13 +116,17 @@ func (s *items) prune(p *plan.Plan) {
 	}
 }
 
-// next is when the first of them is tried again; zero: none by itself.
-func (s *items) next() time.Time {
+// next is when the first of them is tried again, which is never at once; zero:
+// none by itself.
+func (s *items) next(now time.Time) time.Time {
 	var next time.Time
 	for _, it := range s.byKey {
 		if !it.retry.IsZero() && (next.IsZero() || it.retry.Before(next)) {
 			next = it.retry
 		}
+	}
+	if soonest := now.Add(minRetry); !next.IsZero() && next.Before(soonest) {
+		return soonest
 	}
 	return next
 }

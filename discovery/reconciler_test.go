@@ -6,7 +6,6 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
-	"strings"
 	"sync/atomic"
 	"testing"
 	"testing/synctest"
@@ -658,110 +657,75 @@ func TestWhatIsHiddenIsntGone(t *testing.T) {
 	})
 }
 
-// public is a container that asks for a public address.
-func public(c Candidate, addr string) Candidate {
-	spec := c.Resource.Spec.(resource.AppSpec)
-	spec.PublicAddr = addr
-	c.Resource.Spec = spec
-	return c
-}
-
-func publicAddr(r resource.Resource) string { return r.Spec.(resource.AppSpec).PublicAddr }
-
-// A public address moves as soon as the one that had it has given it up, and not
-// before that: as long as its update fails, nobody else gets the address.
-func TestAPublicAddressMovesWhenItIsFree(t *testing.T) {
+// TestWhatIsRefusedCausesNoStorm: a deletion that waits for an update, both of
+// which are refused, is tried with the full comparisons and not all the time; nor
+// does each event have everything listed because of it.
+func TestWhatIsRefusedCausesNoStorm(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		source, teleport := NewFakeSource(public(container("one"), "x.test")), NewFakeTeleport()
-		r := newRig(t, source, teleport, nil)
-		defer r.start(t)()
-		after(5 * time.Second)
-		require.Equal(t, "x.test", publicAddr(teleport.All()["one"]))
-
-		refused := true
-		teleport.fault = func(op, name string) error {
-			if refused && op == "update" {
-				return failure.New(failure.Refused, "access denied")
+		r := newRig(t, NewFakeSource(named("a", "old")), NewFakeTeleport(), func(o *Options) { o.Guard = quickGuard() })
+		stop := r.start(t)
+		after(time.Second)
+		r.teleport.fault = func(op, _ string) error {
+			if op == "update" || op == "delete" {
+				return failure.New(failure.Refused, "the role lacks %s on app", op)
 			}
 			return nil
 		}
-		source.Set(public(container("one"), "y.test"))
-		source.Set(public(container("two"), "x.test"))
-		began := source.Reads()
-		after(4 * time.Minute)
-		require.Equal(t, []string{"one"}, teleport.Names())
-		require.Less(t, source.Reads()-began, 20, "a wish that waits for what fails costs nothing")
-		require.Contains(t, r.status().LastError, "app/one: access denied")
-		require.Contains(t, r.status().Message, "1 that wait for a name or an address")
-
-		refused = false
-		source.Set(public(container("one"), "z.test"))
+		r.source.Set(named("a", "new"))
 		after(time.Second)
-		require.Equal(t, []string{"one", "two"}, teleport.Names(), "at once, when the first has another")
-		require.Equal(t, "z.test", publicAddr(teleport.All()["one"]))
-		require.Equal(t, "x.test", publicAddr(teleport.All()["two"]))
-
-		// They swap: three writes, none of which doubles anything.
-		source.Set(public(container("one"), "x.test"))
-		source.Set(public(container("two"), "z.test"))
+		r.source.Set(moved(named("a", "new"), "http://10.0.0.9:80"))
 		after(time.Second)
-		require.Equal(t, "x.test", publicAddr(teleport.All()["one"]))
-		require.Equal(t, "z.test", publicAddr(teleport.All()["two"]))
-		require.False(t, r.status().Degraded, r.status().Message)
-	})
-}
+		r.RenewNow("a full comparison tries all of it again")
+		after(time.Second)
+		lists, reads := r.teleport.lists, r.source.Reads()
 
-// Somebody registers another application with the public address of ours: its users
-// may reach that, so it's an alarm until one of them goes.
-func TestAStrangerWithOurPublicAddressIsAnAlarm(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
-		source, teleport := NewFakeSource(public(container("one"), "x.test")), NewFakeTeleport()
-		r := newRig(t, source, teleport, nil)
-		defer r.start(t)()
-		after(5 * time.Second)
-		require.Empty(t, r.status().LastError)
-
-		stranger := theirs("stranger")
-		spec := stranger.Spec.(resource.AppSpec)
-		spec.PublicAddr = "X.test"
-		stranger.Spec = spec
-		teleport.Put(stranger)
-		after(10 * time.Minute)
-		require.Equal(t, []string{"one", "stranger"}, teleport.Names())
-		require.True(t, r.status().Degraded)
-		require.Contains(t, r.status().LastError, "users of 1 resources may reach another's; the first, app/one: app/stranger has the public_addr x.test, too")
-		require.Equal(t, 1, strings.Count(r.log.String(), "Users of a resource may reach another"))
-		require.NotContains(t, r.log.String(), "asked for by another")
-
-		teleport.Drop("stranger")
-		after(10 * time.Minute)
-		require.False(t, r.status().Degraded, r.status().Message)
-	})
-}
-
-// A single run takes all the steps of such a move.
-func TestOnceMovesPublicAddresses(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
-		source := NewFakeSource(public(container("one"), "x.test"), public(container("two"), "y.test"))
-		teleport := NewFakeTeleport()
-		r := newRig(t, source, teleport, nil)
-		require.NoError(t, r.Once(t.Context()))
-		source.Set(public(container("one"), "y.test"))
-		source.Set(public(container("two"), "x.test"))
-		source.Set(public(container("three"), "z.test"))
-		require.NoError(t, r.Once(t.Context()))
-		require.Equal(t, "y.test", publicAddr(teleport.All()["one"]))
-		require.Equal(t, "x.test", publicAddr(teleport.All()["two"]))
-
-		teleport.fault = func(op, name string) error {
-			if op == "update" {
-				return failure.New(failure.Refused, "access denied")
-			}
-			return nil
+		const events = 30
+		for range events {
+			after(20 * time.Second)
+			r.source.Set(container("b"))
 		}
-		source.Set(public(container("one"), "w.test"))
-		source.Set(public(container("four"), "y.test"))
-		require.ErrorContains(t, r.Once(t.Context()), "app/one: access denied")
-		require.NotContains(t, teleport.Names(), "four")
+
+		require.Less(t, r.source.Reads()-reads, 2*events, "one look for an event, and a few by itself")
+		require.Less(t, r.teleport.lists-lists, events/2, "full comparisons only")
+		stop()
 	})
+}
+
+// What the role doesn't see any more isn't listed, and the name turns out to be
+// taken. What the cluster says of that is told, since it names what to change; and
+// that nobody answers isn't taken for a conflict.
+func TestWhyATakenNameCantBeSeen(t *testing.T) {
+	for name, test := range map[string]struct {
+		get  error // nil: it's hidden
+		kind failure.Kind
+		told string
+		word string
+	}{
+		"hidden":      {nil, failure.Conflict, "is registered, but the role may not see it", "create a conflict"},
+		"cached":      {failure.New(failure.NotFound, "there's none"), failure.Conflict, "exists already, and we may not see it", "create a conflict"},
+		"unreachable": {failure.New(failure.Unreachable, "nobody answers"), failure.Unreachable, "whose it is can't be read: nobody answers", "create a unreachable"},
+		"failed":      {failure.New(failure.Transient, "try again"), failure.Transient, "whose it is can't be read: try again", "create a failed"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				teleport, journal := NewFakeTeleport(ours("a")), &Journal{}
+				teleport.sees = "another"
+				teleport.fault = func(op, _ string) error {
+					if op == "get" {
+						return test.get
+					}
+					return nil
+				}
+				r := newRig(t, NewFakeSource(container("a")), teleport, func(o *Options) { o.Auditor = journal })
+				r.begin(t.Context(), forEver)
+				_, result, _ := r.reconcile(t.Context(), forEver, look{full: true})
+
+				require.Equal(t, []string{test.word}, journal.Words())
+				require.Len(t, result.Failures, 1)
+				require.Equal(t, test.kind, failure.KindOf(result.Failures[0].Err))
+				require.ErrorContains(t, result.Failures[0].Err, test.told)
+				require.Equal(t, []string{"a"}, teleport.Names())
+			})
+		})
+	}
 }

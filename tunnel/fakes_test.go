@@ -152,6 +152,13 @@ func (b *syncBuffer) String() string {
 // run starts a tunnel to a fake Teleport's address until the test ends.
 func run(t testing.TB, addr string, change func(*Options, *Dependencies, *fakeSource)) *rig {
 	t.Helper()
+	return runBound(t, addr, change, func(net.Listener) net.Listener { return nil })
+}
+
+// runBound is run with a listener that wraps the tunnel's own, unless wrap
+// returns nil.
+func runBound(t testing.TB, addr string, change func(*Options, *Dependencies, *fakeSource), wrap func(net.Listener) net.Listener) *rig {
+	t.Helper()
 	r := &rig{source: &fakeSource{addr: addr, uri: "http://127.0.0.1:35097"}, board: diagnostics.NewBoard(time.Now), metrics: NewMetrics(), log: &syncBuffer{}}
 	opts := Options{AppName: appName, ListenOptions: ListenOptions{Listen: "tcp://127.0.0.1:0"}}
 	opts.Name = "tunnel"
@@ -166,6 +173,9 @@ func run(t testing.TB, addr string, change func(*Options, *Dependencies, *fakeSo
 	require.NoError(t, err)
 	r.Tunnel = built
 	require.NoError(t, built.Bind(t.Context()))
+	if wrapped := wrap(built.listening.endpoint.Listener); wrapped != nil {
+		built.listening.endpoint.Listener = wrapped
+	}
 	ctx, cancel := context.WithCancel(context.Background())
 	done := make(chan error, 1)
 	go func() { done <- built.Run(ctx) }()

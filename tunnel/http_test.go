@@ -6,6 +6,7 @@ import (
 	"io"
 	"net"
 	"net/http"
+	"strconv"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -78,30 +79,37 @@ func TestStreamsAndTrailersPass(t *testing.T) {
 // TestPartsOfAKnownLengthPass has an application that says how long its answer
 // will be, and takes its time: what is there already isn't kept back.
 func TestPartsOfAKnownLengthPass(t *testing.T) {
-	next := make(chan struct{})
-	f := newFakeTeleport(t, func(w http.ResponseWriter, _ *http.Request, _ string) {
-		w.Header().Set("Content-Length", "12")
-		_ = http.NewResponseController(w).Flush()
-		<-next
-		fmt.Fprint(w, "first\n")
-		_ = http.NewResponseController(w).Flush()
-		<-next
-		fmt.Fprint(w, "other\n")
-	})
-	r := run(t, f.Listener.Addr().String(), nil)
-	transport := &http.Transport{DisableKeepAlives: true}
+	for name, part := range map[string]string{
+		"a short answer": "part\n", "a long answer": strings.Repeat("part", copyBuffer/4) + "\n",
+	} {
+		t.Run(name, func(t *testing.T) {
+			next := make(chan struct{})
+			f := newFakeTeleport(t, func(w http.ResponseWriter, _ *http.Request, _ string) {
+				w.Header().Set("Content-Length", strconv.Itoa(2*len(part)))
+				for range 2 {
+					_ = http.NewResponseController(w).Flush()
+					<-next
+					fmt.Fprint(w, part)
+				}
+			})
+			r := run(t, f.Listener.Addr().String(), nil)
+			transport := &http.Transport{DisableKeepAlives: true}
 
-	resp, err := transport.RoundTrip(request(t, http.MethodGet, r.url("/"), nil))
+			resp, err := transport.RoundTrip(request(t, http.MethodGet, r.url("/"), nil))
 
-	require.NoError(t, err, "the header came before the body")
-	defer resp.Body.Close()
-	require.EqualValues(t, 12, resp.ContentLength)
-	lines := bufio.NewReader(resp.Body)
-	for _, want := range []string{"first\n", "other\n"} {
-		next <- struct{}{}
-		line, err := lines.ReadString('\n')
-		require.NoError(t, err)
-		require.Equal(t, want, line)
+			require.NoError(t, err, "the header came before the body")
+			defer resp.Body.Close()
+			require.EqualValues(t, 2*len(part), resp.ContentLength)
+			lines := bufio.NewReader(resp.Body)
+			for range 2 {
+				next <- struct{}{}
+				line, err := lines.ReadString('\n')
+				require.NoError(t, err)
+				require.Equal(t, part, line)
+			}
+			_, err = lines.ReadByte()
+			require.ErrorIs(t, err, io.EOF)
+		})
 	}
 }
 
@@ -133,10 +141,11 @@ func (c *countingConn) Write(p []byte) (int, error) {
 // this host and the client as much as the answer does.
 func TestSmallAnswersGoOutInOnePiece(t *testing.T) {
 	f := newFakeTeleport(t, hello)
-	plain, err := net.Listen("tcp", "127.0.0.1:0")
-	require.NoError(t, err)
-	counted := &countingListener{Listener: plain}
-	r := run(t, f.Listener.Addr().String(), func(_ *Options, d *Dependencies, _ *fakeSource) { d.Listener = counted })
+	counted := &countingListener{}
+	r := runBound(t, f.Listener.Addr().String(), nil, func(own net.Listener) net.Listener {
+		counted.Listener = own
+		return counted
+	})
 
 	const answers = 50
 	for range answers {
@@ -488,4 +497,15 @@ func TestOneThousandAtOnce(t *testing.T) {
 		})
 	}
 	group.Wait()
+}
+
+// TestASlowAttemptIsRepeatedOnce: where the first attempt alone took longer than
+// the time for repeating, there's one more, and no third.
+func TestASlowAttemptIsRepeatedOnce(t *testing.T) {
+	r := run(t, newFakeTeleport(t, hello).Listener.Addr().String(), nil)
+	now := time.Now()
+	slow := &delivery{courier: &courier{upstream: r.Tunnel.upstream}, until: now.Add(-time.Second), once: now.Add(time.Minute), pause: time.Millisecond}
+
+	require.True(t, slow.rest(t.Context()))
+	require.False(t, slow.rest(t.Context()))
 }

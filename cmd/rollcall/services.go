@@ -14,7 +14,6 @@ import (
 	"rollcall/diagnostics"
 	"rollcall/discovery/settings"
 	"rollcall/failure"
-	"rollcall/internal/footprint"
 	"rollcall/service"
 	"rollcall/systemd"
 	"rollcall/tunnel"
@@ -93,7 +92,6 @@ func (a *agent) addListener(built listener) error {
 
 func (a *agent) tunnelDependencies(common *service.CommonOptions, opts tunnel.ListenOptions, kind string, env environment) tunnel.Dependencies {
 	if a.tunnelMetrics == nil {
-		footprint.TuneForTraffic(env.Getenv)
 		a.tunnelMetrics = tunnel.NewMetrics()
 		a.collectors = append(a.collectors, a.tunnelMetrics)
 	}

@@ -14,12 +14,6 @@ const (
 	// little; the collections that are more don't show in its CPU time.
 	gcPercent = 50
 
-	// trafficPercent is for processes that carry traffic, where each request
-	// leaves some kilobytes of waste: with few megabytes in use, a collection
-	// every few hundred requests would be a tenth of what they cost. It's paid
-	// with as many megabytes, for as long as there's traffic.
-	trafficPercent = 200
-
 	// firstRelease is how long after the start the first round of renewals is
 	// usually over.
 	firstRelease = 10 * time.Second
@@ -27,15 +21,9 @@ const (
 
 // Tune tells the garbage collector to keep the heap small, unless the user has
 // set GOGC. It's for the start of a process.
-func Tune(getenv func(string) string) { tune(getenv, gcPercent) }
-
-// TuneForTraffic is Tune for a process that carries traffic, which may call it
-// as soon as it knows.
-func TuneForTraffic(getenv func(string) string) { tune(getenv, trafficPercent) }
-
-func tune(getenv func(string) string, percent int) {
+func Tune(getenv func(string) string) {
 	if getenv("GOGC") == "" {
-		debug.SetGCPercent(percent)
+		debug.SetGCPercent(gcPercent)
 	}
 }
 

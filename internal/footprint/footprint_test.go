@@ -13,15 +13,10 @@ import (
 
 func TestTuneLeavesTheUsersChoice(t *testing.T) {
 	defer debug.SetGCPercent(debug.SetGCPercent(77))
-	for _, test := range []struct {
-		tune func(func(string) string)
-		want int
-	}{{Tune, gcPercent}, {TuneForTraffic, trafficPercent}} {
-		test.tune(func(string) string { return "200" })
-		require.Equal(t, 77, debug.SetGCPercent(77))
-		test.tune(func(string) string { return "" })
-		require.Equal(t, test.want, debug.SetGCPercent(77))
-	}
+	Tune(func(string) string { return "200" })
+	require.Equal(t, 77, debug.SetGCPercent(77))
+	Tune(func(string) string { return "" })
+	require.Equal(t, gcPercent, debug.SetGCPercent(77))
 }
 
 func TestReleaseGivesMemoryBackOnce(t *testing.T) {

@@ -65,8 +65,13 @@ func run(args []string, stdin io.Reader, stdout, stderr io.Writer) int {
 	if err != nil {
 		return 2
 	}
-	ctx, stop := signal.NotifyContext(context.Background(), syscall.SIGINT, syscall.SIGTERM)
+	signalled, stop := signal.NotifyContext(context.Background(), syscall.SIGINT, syscall.SIGTERM)
 	defer stop()
+	// When the harness vanishes, standard input ends and SIGTERM comes, in either
+	// order: the end of the one mustn't leave the other to its default, which is
+	// death before anything is removed.
+	ctx, cancel := context.WithCancel(signalled)
+	defer cancel()
 	// Log lines that nobody reads any more must not end the process before it
 	// has cleaned up.
 	signal.Ignore(syscall.SIGPIPE)
@@ -76,18 +81,26 @@ func run(args []string, stdin io.Reader, stdout, stderr io.Writer) int {
 		go func() {
 			_, _ = io.Copy(io.Discard, stdin)
 			orphaned.Store(true)
-			stop()
+			cancel()
 		}()
 	}
 	err = serve(ctx, opts, stdout)
 	if opts.leash != "" && (orphaned.Load() || os.Getppid() != parent) {
-		_ = os.RemoveAll(opts.leash)
+		removeAll(opts.leash)
 	}
 	if err != nil {
 		fmt.Fprintf(stderr, "cluster: %v\n", err)
 		return 1
 	}
 	return 0
+}
+
+// removeAll removes a directory, also from under what still writes there: parts of
+// the cluster go on for a moment after its end.
+func removeAll(dir string) {
+	for end := time.Now().Add(10 * time.Second); os.RemoveAll(dir) != nil && time.Now().Before(end); {
+		time.Sleep(50 * time.Millisecond)
+	}
 }
 
 func parse(args []string, stderr io.Writer) (options, error) {
