@@ -70,7 +70,11 @@ func (m *maker) ring(i int) []int {
 			return path[at:]
 		}
 		path = append(path, i)
-		i, _ = m.waitsFor(i)
+		next, waits := m.waitsFor(i)
+		if !waits {
+			return path[len(path)-1:] // for nobody: then it's the one to settle
+		}
+		i = next
 	}
 }
 
