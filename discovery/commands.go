@@ -77,7 +77,10 @@ func (r *Reconciler) Apply(ctx context.Context) (plan.Plan, Result, error) {
 			if err != nil {
 				return trace.Wrap(err)
 			}
-			if !waits(p) || p.NextLook.After(deadline) {
+			if follows(p, result) && time.Now().Before(deadline) {
+				continue
+			}
+			if !waits(p) || p.NextLook.IsZero() || p.NextLook.After(deadline) {
 				return nil
 			}
 			pause(ctx, time.Until(p.NextLook))
@@ -107,6 +110,12 @@ func (r *Reconciler) waitsTill(ctx context.Context) time.Time {
 	return deadline
 }
 
+// follows says whether more can be done now, because something was done that it
+// waited for.
+func follows(p plan.Plan, result Result) bool {
+	return p.Follows && result.Created+result.Updated+result.Deleted > 0
+}
+
 // waits says whether time alone will allow a deletion soon.
 func waits(p plan.Plan) bool {
 	for i := range p.Actions {
@@ -126,6 +135,11 @@ func incomplete(p plan.Plan, result Result) error {
 		return failure.Wrap(failure.Conflict, taken[0].Err, "%d workloads can't be registered, since their names are taken; the first: %s", len(taken), taken[0].Err)
 	}
 	troubles := slices.DeleteFunc(p.Troubles(), func(a plan.Action) bool { return a.Holds })
+	for _, a := range p.Actions {
+		if a.Waiting && a.After != nil {
+			troubles = append(troubles, a)
+		}
+	}
 	if len(troubles) == 0 {
 		return nil
 	}

@@ -30,7 +30,11 @@ func (r *Reconciler) cycle(ctx context.Context, until func() time.Time, l look) 
 	if err != nil {
 		r.schedule.failed(now, errors.Is(err, errSource))
 	} else {
-		r.schedule.worked(now, l.full, earliest(p.NextLook, r.items.next(now)))
+		part := earliest(p.NextLook, r.items.next(now))
+		if follows(p, result) {
+			part = now
+		}
+		r.schedule.worked(now, l.full, part)
 		r.schedule.confirm(now, r.seen.listed)
 	}
 	r.say(ctx, p, result, err, now.Sub(began))

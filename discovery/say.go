@@ -93,7 +93,7 @@ func (r *Reconciler) sayTroubles(ctx context.Context, p plan.Plan, result Result
 	var told strings.Builder
 	troubles := p.Troubles()
 	for _, a := range troubles {
-		if a.BlockedBy != plan.GateBudget || a.Misleads != "" {
+		if a.BlockedBy != plan.GateBudget || a.Alarms() {
 			fmt.Fprintf(&told, "%s %s %s %s\n", a.Op, a.Key, a.Workload, a.Reason)
 		}
 	}
@@ -111,6 +111,11 @@ func (r *Reconciler) sayTroubles(ctx context.Context, p plan.Plan, result Result
 		if a.Misleads != "" {
 			r.log.ErrorContext(ctx, "Users of a resource reach another workload.", "kind", string(a.Key.Kind), "name", a.Key.Name,
 				"workload", a.Workload, "reached", a.Misleads, "reason", a.Reason)
+			continue
+		}
+		if a.Shares != "" {
+			r.log.ErrorContext(ctx, "Users of a resource may reach another: both are registered with one public address.", "kind", string(a.Key.Kind),
+				"name", a.Key.Name, "workload", a.Workload, "other", a.Shares, "reason", a.Reason)
 			continue
 		}
 		if a.BlockedBy == plan.GateBudget {
@@ -146,9 +151,15 @@ func problem(p plan.Plan, result Result) error {
 			p.Budget.Asked, p.Budget.Limit, p.Budget.Base, p.Hash())
 	}
 	for i := range p.Actions {
-		if a := &p.Actions[i]; a.Misleads != "" {
-			return failure.New(failure.Conflict, "users of %d resources reach another workload; the first, %s: %s", p.Misleading(), a.Key, a.Reason)
+		a := &p.Actions[i]
+		if !a.Alarms() {
+			continue
 		}
+		reach := "reach another workload"
+		if a.Misleads == "" {
+			reach = "may reach another's"
+		}
+		return failure.New(failure.Conflict, "users of %d resources %s; the first, %s: %s", p.Misleading(), reach, a.Key, a.Reason)
 	}
 	var failures []Failure
 	for _, f := range result.Failures {
@@ -197,11 +208,13 @@ func (r *Reconciler) detail(p plan.Plan, result Result) string {
 	if n := p.Conflicts() + len(taken); n > 0 {
 		text += fmt.Sprintf(", %d in conflict", n)
 	}
-	unreadable, waiting := 0, 0
+	unreadable, waiting, following := 0, 0, 0
 	for i := range p.Actions {
 		switch a := &p.Actions[i]; {
 		case a.BlockedBy == plan.GateWorkload:
 			unreadable++
+		case a.Waiting && a.After != nil:
+			following++
 		case a.Waiting:
 			waiting++
 		}
@@ -215,6 +228,9 @@ func (r *Reconciler) detail(p plan.Plan, result Result) string {
 			when = "once the source has settled"
 		}
 		text += fmt.Sprintf(", %d to be deleted %s", waiting, when)
+	}
+	if following > 0 {
+		text += fmt.Sprintf(", %d that wait for a name or an address", following)
 	}
 	if troubles := p.Troubles(); len(troubles) > 0 {
 		text += "; " + troubles[0].Reason

@@ -51,7 +51,7 @@ func (w *page) plan(p plan.Plan) {
 
 // sums are a plan's numbers in one sentence.
 func sums(p plan.Plan) string {
-	waiting, wanted, away := 0, 0, 0
+	waiting, wanted, away, blocked := 0, 0, 0, 0
 	for i := range p.Actions {
 		switch a := &p.Actions[i]; {
 		case a.Waiting:
@@ -60,6 +60,8 @@ func sums(p plan.Plan) string {
 			wanted++
 		case a.Away:
 			away++
+		case a.Op == plan.OpBlocked:
+			blocked++
 		}
 	}
 	text := fmt.Sprintf("%d to create, %d to update, %d to delete", p.Count(plan.OpCreate), p.Count(plan.OpUpdate), p.Count(plan.OpDelete))
@@ -70,7 +72,7 @@ func sums(p plan.Plan) string {
 	}
 	add(waiting, "waiting")
 	add(p.Conflicts(), "in conflict")
-	add(p.Count(plan.OpBlocked)-waiting-wanted, "blocked")
+	add(blocked, "blocked")
 	add(wanted, "kept")
 	add(away, "away")
 	return fmt.Sprintf("%s; %d as they should be; %d of others left alone.", text, p.Unchanged, p.Foreign)

@@ -296,3 +296,12 @@ func TestKeyOf(t *testing.T) {
 		require.Equal(t, failure.Configuration, failure.KindOf(err), text)
 	}
 }
+
+// An agent that hasn't registered yet waits, and hides nothing that is blocked.
+func TestTheSumsCountWhatIsBlocked(t *testing.T) {
+	pending, blocked, waiting, kept := action(plan.OpNothing, "a"), action(plan.OpBlocked, "b"), action(plan.OpBlocked, "c"), action(plan.OpBlocked, "d")
+	pending.Waiting, waiting.Waiting, kept.Wanted = true, true, true
+	require.Equal(t, "0 to create, 0 to update, 0 to delete, 2 waiting, 1 blocked, 1 kept; 0 as they should be; 0 of others left alone.",
+		sums(plan.Plan{Actions: []plan.Action{pending, blocked, waiting, kept}}))
+	require.Contains(t, sums(plan.Plan{Actions: []plan.Action{pending, pending, blocked, blocked}}), "2 waiting, 2 blocked;")
+}

@@ -61,3 +61,65 @@ func (m *maker) mislead() {
 		}
 	}
 }
+
+// share finds what stays registered with a public address that another stays
+// registered with, too.
+func (m *maker) share() {
+	var suspects []*Action
+	said := map[resource.Key]bool{}
+	for i := range m.plan.Actions {
+		a := &m.plan.Actions[i]
+		at, there := m.actual[a.Key]
+		switch {
+		case a.Shares != "":
+			said[a.Key] = true
+		case (a.Op == OpBlocked || a.Op == OpConflict) && there && m.mine[at] && publicAddr(&m.in.Actual[at]) != "":
+			suspects = append(suspects, a)
+		}
+	}
+	if len(suspects) == 0 {
+		return
+	}
+	after, users := m.addressesAfter()
+	for _, a := range suspects {
+		at := m.actual[a.Key]
+		r := &m.in.Actual[at]
+		if after[at] == "" || said[a.Key] {
+			continue
+		}
+		for _, j := range users[after[at]] {
+			other := &m.in.Actual[j]
+			if other.Key() == a.Key || m.mine[j] && other.Workload() == r.Workload() {
+				continue
+			}
+			said[a.Key], a.Shares = true, other.Key().String()
+			a.Reason += fmt.Sprintf("; its public_addr %s is that of %s, too, so its users reach the one or the other: end this, or delete it", after[at], a.Shares)
+			break
+		}
+	}
+}
+
+// addressesAfter returns the public addresses of what is registered, as they are
+// once the plan is done, by index in Actual (empty: none), and who has each.
+func (m *maker) addressesAfter() (after []string, users map[string][]int) {
+	after = make([]string, len(m.in.Actual))
+	for i := range m.in.Actual {
+		after[i] = publicAddr(&m.in.Actual[i])
+	}
+	for i := range m.plan.Actions {
+		a := &m.plan.Actions[i]
+		at, there := m.actual[a.Key]
+		switch {
+		case !there:
+		case a.Op == OpDelete:
+			after[at] = ""
+		case a.Op == OpUpdate:
+			after[at] = publicAddr(a.After)
+		}
+	}
+	users = map[string][]int{}
+	for i, addr := range after {
+		users[addr] = append(users[addr], i)
+	}
+	return after, users
+}

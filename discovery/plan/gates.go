@@ -35,6 +35,9 @@ const (
 	// GateWorkload is no condition of a deletion: the workload's own data makes
 	// no resource.
 	GateWorkload Gate = "workload"
+	// GateAddress is none either: the public address that a workload asks for is
+	// registered for another of ours, which gives it up.
+	GateAddress Gate = "address"
 )
 
 // Gates returns the gates before a deletion, in their order.
@@ -57,6 +60,8 @@ type leftover struct {
 	// held says why its workload still needs it although it asks for another
 	// name, or for none that could be read; empty: it doesn't.
 	held string
+	// passing says that time alone may end that.
+	passing bool
 	// needs is what takes its place and isn't there yet.
 	needs resource.Key
 	// successor is the workload that asks for its name now; empty: it's to be
@@ -110,7 +115,7 @@ func (in *Input) judge(l *leftover) verdict {
 		return v
 	}
 	if passed, detail = gateAbsent(in, l); !ask(GateAbsent, passed, detail) {
-		v.waiting = l.held == ""
+		v.waiting = l.held == "" || l.passing
 		return v
 	}
 	if passed, detail = gatePolicy(in, l); !ask(GatePolicy, passed, detail) {

@@ -23,7 +23,9 @@ import (
 //	several         anything else                          conflict for all; what is there stays
 //	can't be read   anything                               blocked; what it has stays
 //
-// The same holds for the public addresses of applications (see publicAddr).
+// The same holds for the public addresses of applications (see publicAddr), but
+// that one is only given to a workload when nobody else is registered with it any
+// more: what gives it up comes first, and may fail.
 //
 // And for each registered resource that is ours and that nobody asks for by its
 // name:
@@ -51,7 +53,10 @@ func Make(in Input) Plan {
 	m.takeAll()
 	m.sweep()
 	m.spend()
+	m.stall()
+	m.plan.Follows = len(m.awaits)+len(m.bare) > 0
 	m.mislead()
+	m.share()
 	m.refresh()
 	sortActions(m.plan.Actions)
 	m.plan.DeletionHash = deletionHash(m.plan.Actions, false)
@@ -104,6 +109,12 @@ type maker struct {
 	outcomes  []outcome
 	refusals  map[int]string
 	takeovers []int
+	// passing are refusals that time alone, or what is done by this plan, may end.
+	passing map[int]bool
+	// bare are wishes that are granted without their public address for now, and
+	// awaits those that wait for it, or without it.
+	bare   map[int]bool
+	awaits []await
 	// public is who uses which public address; nil: nobody asks for any.
 	public map[string]*publicUse
 	// acknowledged are deletions that a person approved.
@@ -145,6 +156,8 @@ func (m *maker) index() {
 	m.broken = map[string]string{}
 	m.outcomes = make([]outcome, len(in.Desired))
 	m.refusals = map[int]string{}
+	m.passing = map[int]bool{}
+	m.bare = map[int]bool{}
 	for i := range in.Desired {
 		m.claim(i)
 	}
@@ -223,6 +236,7 @@ func (m *maker) block(i int, actual *resource.Resource, gate Gate, why string, w
 	d := &m.in.Desired[i]
 	m.outcomes[i] = refused
 	m.refusals[i] = why
+	m.passing[i] = waiting
 	m.add(Action{
 		Op: OpBlocked, Key: d.Resource.Key(), Workload: d.Workload, Before: actual, After: m.in.labelled(d, actual),
 		BlockedBy: gate, Reason: why, Waiting: waiting, Wanted: wanted, Gates: checks,
@@ -261,13 +275,13 @@ func (m *maker) decide(i int) {
 
 // settle grants a wish, as far as the gates and the policy let it be.
 func (m *maker) settle(i int) {
-	d := &m.in.Desired[i]
+	d := m.granted(i)
 	key := d.Resource.Key()
 	at, exists := m.actual[key]
 	if !exists {
 		m.outcomes[i] = creating
 		after := m.in.labelled(d, nil)
-		m.add(Action{Op: OpCreate, Key: key, Workload: d.Workload, After: after, Changes: resource.Diff(nil, after), Reason: "it isn't registered yet"})
+		m.add(Action{Op: OpCreate, Key: key, Workload: d.Workload, After: after, Changes: resource.Diff(nil, after), Reason: "it isn't registered yet" + m.without(i)})
 		return
 	}
 	switch actual := &m.in.Actual[at]; {
@@ -275,6 +289,10 @@ func (m *maker) settle(i int) {
 		m.takeOver(i)
 	case m.in.same(d, actual):
 		m.outcomes[i] = settled
+		if m.bare[i] {
+			m.await(i, actual)
+			return
+		}
 		m.unchanged(d.Workload, actual)
 	default:
 		m.update(i, actual, "it differs from what is wanted")
@@ -300,7 +318,7 @@ func (m *maker) contested(i int, key resource.Key, at int, exists bool) bool {
 	}
 	why := fmt.Sprintf("%d workloads ask for the name %s, another is %q%s: rename one of them", len(claimants), key, m.in.Desired[rival].Workload, keeps(has(rival)))
 	if has(i) {
-		m.hold(i, why)
+		m.hold(i, why, "")
 		return false
 	}
 	m.conflict(i, why)
@@ -309,7 +327,7 @@ func (m *maker) contested(i int, key resource.Key, at int, exists bool) bool {
 
 // update plans a change of what is registered, if the policy allows it.
 func (m *maker) update(i int, actual *resource.Resource, reason string) {
-	d := &m.in.Desired[i]
+	d := m.granted(i)
 	if !m.in.Policy.updates() {
 		m.block(i, actual, GatePolicy, fmt.Sprintf("it differs from what is wanted, and the policy is %s", m.in.Policy), false, true, nil)
 		return
@@ -319,6 +337,6 @@ func (m *maker) update(i int, actual *resource.Resource, reason string) {
 	m.due(after)
 	m.add(Action{
 		Op: OpUpdate, Key: d.Resource.Key(), Workload: d.Workload, Before: actual, After: after,
-		Changes: resource.Diff(actual, after), Reason: reason,
+		Changes: resource.Diff(actual, after), Reason: reason + m.without(i),
 	})
 }

@@ -70,6 +70,9 @@ type Action struct {
 	// Misleads is the workload that its users reach, since that has its address
 	// now; empty: none.
 	Misleads string `json:"misleads,omitempty"`
+	// Shares is another resource that is registered with its public address: its
+	// users reach the one or the other; empty: none.
+	Shares string `json:"shares,omitempty"`
 	// Gates is what each gate said, up to the first that didn't open.
 	Gates []Check `json:"gates,omitempty"`
 	// Needs must be there before this is done: the resource that takes the
@@ -107,6 +110,8 @@ type Plan struct {
 	Settles time.Time `json:"-"`
 	// NextLook is when time alone changes the plan; zero: never.
 	NextLook time.Time `json:"-"`
+	// Follows says that more can be granted as soon as what is planned is done.
+	Follows bool `json:"-"`
 	// Absences is the memory of the absent gate, for the next plan.
 	Absences map[resource.Key]Absence `json:"-"`
 	// Blocked counts the resources that nobody asks for and that a gate
@@ -150,23 +155,26 @@ func (p Plan) Changes() bool {
 }
 
 // Misleading counts what stays registered although its address is another
-// workload's.
+// workload's, or its public address another's, too.
 func (p Plan) Misleading() int {
-	n := 0
+	misled := map[resource.Key]bool{}
 	for i := range p.Actions {
-		if p.Actions[i].Misleads != "" {
-			n++
+		if a := &p.Actions[i]; a.Alarms() {
+			misled[a.Key] = true
 		}
 	}
-	return n
+	return len(misled)
 }
 
+// Alarms says whether users of what stays registered reach another, or may.
+func (a *Action) Alarms() bool { return a.Misleads != "" || a.Shares != "" }
+
 // Troubles returns the conflicts, what is blocked by more than time or
-// somebody's wish, and what leads its users to another workload.
+// somebody's wish, and what leads its users to another.
 func (p Plan) Troubles() []Action {
 	var troubles []Action
 	for _, a := range p.Actions {
-		if a.Op == OpConflict || a.Op == OpBlocked && (!a.Waiting && !a.Wanted || a.Misleads != "") {
+		if a.Op == OpConflict || a.Op == OpBlocked && (!a.Waiting && !a.Wanted || a.Alarms()) {
 			troubles = append(troubles, a)
 		}
 	}
@@ -206,7 +214,7 @@ func (p Plan) Hash() string { return p.DeletionHash }
 // budget stands before, or, with pending, only the time that has to pass.
 func (a *Action) asksDeletion(pending bool) bool {
 	switch {
-	case a.Op == OpDelete, a.BlockedBy == GateBudget:
+	case a.Op == OpDelete, a.BlockedBy == GateBudget && a.After == nil:
 		return true
 	}
 	return pending && a.BlockedBy == GateAbsent && a.Waiting && a.After == nil

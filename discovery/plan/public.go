@@ -65,12 +65,12 @@ func (m *maker) contestedPublic(i int) bool {
 	if use == nil || len(use.wishes)+len(use.registered) < 2 {
 		return false
 	}
-	why := m.publicRival(i, use)
+	why, has := m.publicRival(i, use)
 	if why == "" {
 		return false
 	}
 	if m.hasPublic(i, use) {
-		m.hold(i, why)
+		m.hold(i, why, has)
 		return false
 	}
 	m.conflict(i, why)
@@ -89,8 +89,8 @@ func (m *maker) hasPublic(i int, use *publicUse) bool {
 }
 
 // publicRival says who else asks for a wish's public address, or is somebody
-// else's and has it; empty: nobody.
-func (m *maker) publicRival(i int, use *publicUse) string {
+// else's and has it; empty: nobody. has is what is registered with it.
+func (m *maker) publicRival(i int, use *publicUse) (why, has string) {
 	d := &m.in.Desired[i]
 	key := d.Resource.Key()
 	for _, at := range use.registered {
@@ -99,7 +99,7 @@ func (m *maker) publicRival(i int, use *publicUse) string {
 			continue
 		}
 		_, whose := gateOwner(m.in, other)
-		return fmt.Sprintf("%s has the public_addr %s, too: %s; users would reach the one or the other: choose another", other.Key(), publicAddr(other), whose)
+		return fmt.Sprintf("%s has the public_addr %s, too: %s; users would reach the one or the other: choose another", other.Key(), publicAddr(other), whose), other.Key().String()
 	}
 	rival := -1
 	for _, j := range use.wishes {
@@ -108,10 +108,13 @@ func (m *maker) publicRival(i int, use *publicUse) string {
 		}
 	}
 	if rival < 0 {
-		return ""
+		return "", ""
+	}
+	if m.hasPublic(rival, use) {
+		has = m.in.Desired[rival].Resource.Key().String()
 	}
 	return fmt.Sprintf("%d workloads ask for the public_addr %s, another is %q for %s%s: give one of them another",
-		len(use.wishes), publicAddr(&d.Resource), m.in.Desired[rival].Workload, m.in.Desired[rival].Resource.Key(), keeps(m.hasPublic(rival, use)))
+		len(use.wishes), publicAddr(&d.Resource), m.in.Desired[rival].Workload, m.in.Desired[rival].Resource.Key(), keeps(has != "")), has
 }
 
 // keeps ends what is said of a rival.
@@ -140,18 +143,24 @@ func (m *maker) publicHolders(i int) []int {
 }
 
 // refusedPublic refuses a wish whose public address a resource of ours has, unless
-// that gives it up by this plan: because the workload that asks for its name asks
-// for another address, or because it's to be deleted.
+// that is to give it up by this plan: because the workload that asks for its name
+// asks for another address, or because it's to be deleted.
 func (m *maker) refusedPublic(i int) bool {
 	own := m.registered(i)
 	for _, at := range m.publicHolders(i) {
 		r := &m.in.Actual[at]
 		if j, asked := m.claimant(r); asked {
-			if m.outcomes[j] == refused {
-				m.conflict(i, fmt.Sprintf("%s has the public_addr %s and stays as it is: %s", r.Key(), publicAddr(r), m.refusals[j]))
-				return true
+			why := fmt.Sprintf("%s has the public_addr %s and stays as it is: %s", r.Key(), publicAddr(r), m.refusals[j])
+			switch {
+			case m.outcomes[j] != refused:
+				continue
+			case m.passing[j]:
+				m.outcomes[i] = refused
+				m.awaitFor(i, own, why)
+			default:
+				m.conflict(i, why)
 			}
-			continue
+			return true
 		}
 		l := m.leftover(r)
 		if l.held == "" {
@@ -185,12 +194,13 @@ func (m *maker) claimant(r *resource.Resource) (int, bool) {
 	return i, asked
 }
 
-// hold tells of a dispute about what a workload has: it keeps it.
-func (m *maker) hold(i int, why string) {
+// hold tells of a dispute about what a workload has: it keeps it. has is what is
+// registered with it, too.
+func (m *maker) hold(i int, why, has string) {
 	d := &m.in.Desired[i]
 	actual := m.registered(i)
 	m.add(Action{
-		Op: OpConflict, Key: d.Resource.Key(), Workload: d.Workload, Before: actual, After: m.in.labelled(d, actual), Holds: true,
+		Op: OpConflict, Key: d.Resource.Key(), Workload: d.Workload, Before: actual, After: m.in.labelled(d, actual), Holds: true, Shares: has,
 		Reason: why + "; what is registered for this one stays",
 	})
 }

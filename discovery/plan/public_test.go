@@ -3,7 +3,6 @@ package plan
 import (
 	"errors"
 	"fmt"
-	"math/rand/v2"
 	"testing"
 
 	"github.com/stretchr/testify/require"
@@ -76,8 +75,8 @@ func TestPublicAddresses(t *testing.T) {
 			actual: []resource.Resource{reached(own("a", "old"), x)}, want: "create new(a), delete old(a)",
 		},
 		{
-			name: "from one that is gone", desired: []Desired{public("b", "two", x)},
-			actual: []resource.Resource{reached(own("a", "one"), x)}, want: "create two(b), delete one(a)",
+			name: "from one that is gone, when that is deleted", desired: []Desired{public("b", "two", x)},
+			actual: []resource.Resource{reached(own("a", "one"), x)}, want: "delete one(a), blocked two(b) by address",
 		},
 		{
 			name: "but not at once", desired: []Desired{public("b", "two", x)}, fresh: true,
@@ -97,7 +96,13 @@ func TestPublicAddresses(t *testing.T) {
 		},
 		{
 			name: "from one that asks for another", desired: []Desired{public("a", "one", y), public("b", "two", x)}, fresh: true,
-			actual: []resource.Resource{reached(own("a", "one"), x)}, want: "create two(b), update one(a)",
+			actual: []resource.Resource{reached(own("a", "one"), x)}, want: "update one(a), blocked two(b) by address",
+		},
+		{
+			name: "along a chain, one after the other", fresh: true,
+			desired: []Desired{public("a", "one", y), public("b", "two", "z.example.com"), public("c", "three", x)},
+			actual:  []resource.Resource{reached(own("a", "one"), x), reached(own("b", "two"), y), own("c", "three")},
+			want:    "update two(b), blocked one(a) by address, blocked three(c) by address",
 		},
 		{
 			name: "but not if it can't have that", fresh: true,
@@ -117,6 +122,12 @@ func TestPublicAddresses(t *testing.T) {
 		{
 			name: "two swap names and addresses", desired: []Desired{public("a", "two", y), public("b", "one", x)}, fresh: true,
 			actual: []resource.Resource{reached(own("a", "one"), x), reached(own("b", "two"), y)}, want: "update one(b), update two(a)",
+		},
+		{
+			name: "one takes a name and another the address", fresh: true,
+			desired: []Desired{public("a", "new", y), public("c", "one", "z.example.com"), public("b", "two", x)},
+			actual:  []resource.Resource{reached(own("a", "one"), x)},
+			want:    "create new(a), update one(c), blocked two(b) by address",
 		},
 		{
 			name: "a chain that ends at one that stays moves nothing", fresh: true,
@@ -153,62 +164,142 @@ func TestPublicAddressesTellWhy(t *testing.T) {
 	require.Equal(t, 3, p.ExitCode())
 }
 
-// Whatever is asked for, in whatever order: no plan gives a public address to a
-// second one, and in the end everybody has it whom nobody disputes it.
-func TestNoPlanDoublesAPublicAddress(t *testing.T) {
-	random := rand.New(rand.NewPCG(1, 2))
-	pick := func(letters string) string { return string(letters[random.IntN(len(letters))]) }
-	doubled := 0
-	for range 1000 {
-		registered := map[resource.Key]resource.Resource{}
-		if random.IntN(3) == 0 {
-			r := reached(app("n", "http://10.0.0.9:80", nil), pick("xyz"))
-			registered[r.Key()] = r
-		}
-		for range 12 {
-			var wishes []Desired
-			for _, workload := range "abcd" {
-				if random.IntN(4) > 0 {
-					wishes = append(wishes, public(string(workload), pick("klmn"), pick("xyz")))
-				}
-			}
-			random.Shuffle(len(wishes), func(i, j int) { wishes[i], wishes[j] = wishes[j], wishes[i] })
-			var actual []resource.Resource
-			for _, r := range registered {
-				actual = append(actual, r)
-			}
-			in := input(wishes, actual...)
-			if random.IntN(2) == 0 {
-				in.Absences = nil
-			}
-			p := Make(in)
-			for _, a := range p.Actions {
-				switch a.Op {
-				case OpCreate, OpUpdate:
-					registered[a.Key] = *a.After
-				case OpDelete:
-					delete(registered, a.Key)
-				}
-			}
-			has := map[string]resource.Resource{}
-			for _, r := range registered {
-				addr := publicAddr(&r)
-				if other, twice := has[addr]; twice && other.Workload() != r.Workload() {
-					t.Fatalf("%s and %s both have %s\nasked for: %v\nregistered before: %v\nplan: %s", other.Key(), r.Key(), addr, told(wishes), actual, short(p))
-				} else if twice {
-					doubled++ // a rename, until the old name goes
-				}
-				has[addr] = r
-			}
-		}
-	}
-	require.NotZero(t, doubled)
+// An address moves when who had it has given it up, not when that is planned.
+func TestAPublicAddressMovesAfterItsHolder(t *testing.T) {
+	const x, y = "x.example.com", "y.example.com"
+	wishes := []Desired{public("a", "one", y), public("b", "two", x)}
+	p := Make(input(wishes, reached(own("a", "one"), x)))
+	require.Equal(t, "update one(a), blocked two(b) by address", short(p))
+	require.Equal(t, `the public_addr x.example.com is still that of app/one ("a"), which gives it up first`, p.Actions[1].Reason)
+	require.True(t, p.Follows, "so the next look is at once, if this one worked")
+	require.Empty(t, p.Troubles())
+	require.Equal(t, 2, p.ExitCode())
+
+	p = Make(input(wishes, *p.Actions[0].After))
+	require.Equal(t, "create two(b)", short(p))
+	require.False(t, p.Follows)
 }
 
-func told(wishes []Desired) string {
-	text := ""
-	for _, d := range wishes {
-		text += fmt.Sprintf("%s asks for %s at %s; ", d.Workload, d.Resource.Name, publicAddr(&d.Resource))
+// Two that swap theirs have none in between: whichever of the writes fails, nobody's
+// users reach the other.
+func TestASwapOfPublicAddresses(t *testing.T) {
+	const x, y = "x.example.com", "y.example.com"
+	wishes := []Desired{public("a", "one", y), public("b", "two", x)}
+	p := Make(input(wishes, reached(own("a", "one"), x), reached(own("b", "two"), y)))
+	require.Equal(t, "update one(a), update two(b)", short(p))
+	require.True(t, p.Follows)
+	one, two := p.Actions[0].After, p.Actions[1].After
+	require.Empty(t, publicAddr(one))
+	require.Empty(t, publicAddr(two))
+	require.Contains(t, p.Actions[0].Reason, "; without its public_addr y.example.com until who has that has given it up")
+
+	p = Make(input(wishes, *one, reached(own("b", "two"), y)))
+	require.Equal(t, "update two(b), blocked one(a) by address", short(p), "if one of them failed")
+	require.Equal(t, x, publicAddr(p.Actions[0].After))
+
+	p = Make(input(wishes, *one, *two))
+	require.Equal(t, "update one(a), update two(b)", short(p))
+	require.Equal(t, y, publicAddr(p.Actions[0].After))
+	require.False(t, p.Follows)
+}
+
+// What the budget keeps keeps its address, too; what waits for that is no deletion.
+func TestAFrozenPublicAddress(t *testing.T) {
+	var wishes []Desired
+	var actual []resource.Resource
+	for i := range 12 {
+		name, addr := fmt.Sprint("n", i), fmt.Sprintf("a%d.example.com", i)
+		wishes = append(wishes, public("new-"+name, "new-"+name, addr))
+		actual = append(actual, reached(at(own(name, name), "http://10.0.0.9:80"), addr))
 	}
-	return text
+	p := Make(input(wishes, actual...))
+	require.True(t, p.Budget.Frozen)
+	require.False(t, p.Changes(), short(p))
+	require.Equal(t, 24, p.Count(OpBlocked))
+	hash := Make(input(nil, actual...)).Hash()
+	require.Equal(t, hash, p.Hash(), "the same deletions, whoever waits for them")
+	for _, a := range p.Actions {
+		require.Equal(t, GateBudget, a.BlockedBy)
+		require.False(t, a.Waiting)
+		require.False(t, a.Alarms(), a.Reason)
+	}
+	require.Contains(t, p.Actions[12].Reason, `the public_addr a0.example.com is still that of app/n0 ("n0"), which gives it up first: not deleted: deletions are frozen`)
+
+	history, approved := History{}.Acknowledge(p, p.Hash())
+	require.True(t, approved)
+	require.Len(t, history.Acknowledged, 12)
+	in := input(wishes, actual...)
+	in.History = history
+	p = Make(in)
+	require.Equal(t, 12, p.Count(OpDelete))
+	require.Equal(t, 12, p.Count(OpBlocked))
+	require.True(t, p.Follows)
+}
+
+// Whoever has a public address that another is registered with, too, is told, and
+// that is an alarm: users may reach the other.
+func TestASharedPublicAddressIsAnAlarm(t *testing.T) {
+	const x = "x.example.com"
+	theirs := reached(app("theirs", "http://10.0.0.9:80", nil), x)
+	kept := with(reached(at(own("a", "one"), "http://10.0.0.9:80"), x), resource.LabelKeep, "true")
+	for _, test := range []struct {
+		name    string
+		desired []Desired
+		actual  []resource.Resource
+		want    string
+		shares  map[string]string
+	}{
+		{
+			name: "with somebody else's", desired: []Desired{public("a", "one", x)}, actual: []resource.Resource{reached(own("a", "one"), x), theirs},
+			want: "conflict one(a)", shares: map[string]string{"one": "app/theirs"},
+		},
+		{
+			name: "with somebody else's, in dispute by name, too", desired: []Desired{public("a", "one", x), public("b", "one", "y")},
+			actual: []resource.Resource{reached(own("a", "one"), x), theirs},
+			want:   "conflict one(a), conflict one(a), conflict one(b)", shares: map[string]string{"one": "app/theirs"},
+		},
+		{
+			name: "of what nobody asks for and is kept", actual: []resource.Resource{kept, theirs},
+			want: "blocked one(a) by keep", shares: map[string]string{"one": "app/theirs"},
+		},
+		{
+			name: "with what is kept", desired: []Desired{public("b", "two", x)}, actual: []resource.Resource{kept, reached(own("b", "two"), x)},
+			want: "blocked one(a) by keep", shares: map[string]string{"one": "app/two"},
+		},
+		{
+			name: "two of ours", desired: []Desired{public("a", "one", x), public("b", "two", x)},
+			actual: []resource.Resource{reached(own("a", "one"), x), reached(own("b", "two"), x)},
+			want:   "conflict one(a), conflict two(b)", shares: map[string]string{"one": "app/two", "two": "app/one"},
+		},
+		{
+			name: "not with what goes", desired: []Desired{public("b", "two", x)}, actual: []resource.Resource{reached(at(own("a", "one"), "http://10.0.0.9:80"), x), reached(own("b", "two"), x)},
+			want: "delete one(a)",
+		},
+		{
+			name: "not with the own old name", desired: []Desired{public("a", "new", x)},
+			actual: []resource.Resource{with(reached(own("a", "one"), x), resource.LabelKeep, "true"), reached(own("a", "new"), x)}, want: "blocked one(a) by keep",
+		},
+		{
+			name: "not if it's only asked for", desired: []Desired{public("a", "one", x), public("b", "two", x)},
+			actual: []resource.Resource{reached(own("a", "one"), x)}, want: "conflict one(a), conflict two(b)",
+			shares: map[string]string{},
+		},
+	} {
+		t.Run(test.name, func(t *testing.T) {
+			p := Make(input(test.desired, test.actual...))
+			require.Equal(t, test.want, short(p))
+			told := map[string]string{}
+			for _, a := range p.Troubles() {
+				if a.Alarms() {
+					require.Empty(t, told[a.Key.Name], "said once")
+					told[a.Key.Name] = a.Shares
+				}
+			}
+			if test.shares == nil {
+				test.shares = map[string]string{}
+			}
+			require.Equal(t, test.shares, told)
+			require.Equal(t, len(told), p.Misleading())
+		})
+	}
 }

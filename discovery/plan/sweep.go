@@ -22,6 +22,7 @@ func (m *maker) leftover(r *resource.Resource) *leftover {
 	switch key := m.in.Desired[i].Resource.Key(); m.outcomes[i] {
 	case refused:
 		l.held = fmt.Sprintf("its workload %q asks for %s and can't have it: %s", workload, key, m.refusals[i])
+		l.passing = m.passing[i]
 	case creating, settled:
 		l.needs = key
 	}
@@ -148,7 +149,7 @@ func (m *maker) stay(l *leftover, v verdict, why string) {
 
 // look notes when the absent gate may open.
 func (m *maker) look(v verdict, l *leftover) {
-	if v.stopped != GateAbsent || !v.waiting {
+	if v.stopped != GateAbsent || !v.waiting || l.held != "" {
 		return
 	}
 	if settling := m.in.settling(); settling > 0 {

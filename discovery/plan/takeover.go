@@ -13,12 +13,13 @@ import (
 // takeAll settles the wishes for names and public addresses that are registered
 // for other workloads of ours: first those whose holder's own wish is settled, so
 // that nobody loses a name without having the next one. What is left then are
-// rings (a swap of two names), in which everybody gets what he asks for.
+// rings (a swap of two names), in which everybody gets the name that he asks for,
+// and those who ask for another's address have none until the next plan.
 func (m *maker) takeAll() {
 	for len(m.takeovers) > 0 {
 		var waiting []int
 		for _, i := range m.takeovers {
-			if m.waitsForOthers(i) {
+			if _, open := m.waitsFor(i); open {
 				waiting = append(waiting, i)
 				continue
 			}
@@ -31,8 +32,8 @@ func (m *maker) takeAll() {
 	}
 }
 
-// breakRing settles one of the wishes that all wait for each other. Whoever can't
-// have what he asks for, whatever the others come to, isn't in the ring, and those
+// breakRing settles some of the wishes that all wait for each other. Whoever can't
+// have what he asks for, whatever the others come to, isn't in a ring, and those
 // who count on him mustn't be either.
 func (m *maker) breakRing(waiting []int) []int {
 	at := slices.IndexFunc(waiting, func(i int) bool {
@@ -45,37 +46,74 @@ func (m *maker) breakRing(waiting []int) []int {
 		}
 		return false
 	})
-	if at < 0 {
-		at = 0
-		m.settle(waiting[0])
+	if at >= 0 {
+		return slices.Delete(waiting, at, at+1)
 	}
-	return slices.Delete(waiting, at, at+1)
+	ring := m.ring(waiting[0])
+	for _, i := range ring {
+		if len(m.publicHolders(i)) > 0 {
+			m.bare[i] = true
+		}
+	}
+	for _, i := range ring {
+		m.settle(i)
+	}
+	return slices.DeleteFunc(waiting, func(i int) bool { return m.outcomes[i] != undecided })
 }
 
-// waitsForOthers says whether a wish depends on one that isn't settled yet.
-func (m *maker) waitsForOthers(i int) bool {
-	d := &m.in.Desired[i]
-	open := func(r *resource.Resource) bool {
-		other, present := m.byIdentity[identity{r.Kind, r.Workload()}]
-		return present && other != i && m.outcomes[other] == undecided
+// ring follows the wishes that wait for each other, from one of them, and returns
+// those that wait for themselves in the end.
+func (m *maker) ring(i int) []int {
+	var path []int
+	for {
+		if at := slices.Index(path, i); at >= 0 {
+			return path[at:]
+		}
+		path = append(path, i)
+		next, waits := m.waitsFor(i)
+		if !waits {
+			return path[len(path)-1:] // for nobody: then it's the one to settle
+		}
+		i = next
 	}
-	if own := m.registered(i); own != nil && own.Workload() != d.Workload && open(own) {
-		return true
+}
+
+// waitsFor returns a wish that isn't settled yet and that another depends on: for
+// its name, or else for its address.
+func (m *maker) waitsFor(i int) (int, bool) {
+	d := &m.in.Desired[i]
+	open := func(r *resource.Resource) (int, bool) {
+		other, present := m.byIdentity[identity{r.Kind, r.Workload()}]
+		return other, present && other != i && m.outcomes[other] == undecided
+	}
+	if own := m.registered(i); own != nil && own.Workload() != d.Workload {
+		if other, waits := open(own); waits {
+			return other, true
+		}
 	}
 	for _, at := range m.publicHolders(i) {
 		r := &m.in.Actual[at]
-		if j, asked := m.claimant(r); asked && m.outcomes[j] == undecided || open(r) {
-			return true
+		if j, asked := m.claimant(r); asked && m.outcomes[j] == undecided {
+			return j, true
+		}
+		if other, waits := open(r); waits {
+			return other, true
 		}
 	}
-	return false
+	return 0, false
 }
 
 // take settles a wish for what is registered for another workload of ours.
 func (m *maker) take(i int) {
-	if !m.refusedPublic(i) {
-		m.settle(i)
+	if m.refusedPublic(i) {
+		return
 	}
+	if len(m.publicHolders(i)) > 0 {
+		m.outcomes[i] = refused
+		m.await(i, m.registered(i))
+		return
+	}
+	m.settle(i)
 }
 
 // takeOver settles a wish for a name that is registered for another workload of
