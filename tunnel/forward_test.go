@@ -99,6 +99,12 @@ func (f *fakeApplications) count(name string) int {
 // runProxy starts an application-proxy and returns a client that uses it.
 func runProxy(t *testing.T, change func(*ProxyOptions, *Dependencies)) (*Proxy, *fakeApplications, *http.Client) {
 	t.Helper()
+	return runProxyUntil(t, context.Background(), change)
+}
+
+// runProxyUntil is runProxy with a proxy that stops when ctx ends.
+func runProxyUntil(t *testing.T, ctx context.Context, change func(*ProxyOptions, *Dependencies)) (*Proxy, *fakeApplications, *http.Client) { //nolint:revive // t comes first.
+	t.Helper()
 	f := newFakeTeleport(t, hello)
 	apps := &fakeApplications{addr: f.Listener.Addr().String(), fetched: map[string]int{}}
 	opts := ProxyOptions{Domains: []string{"apps.internal"}, ListenOptions: ListenOptions{Listen: "tcp://127.0.0.1:0"}}
@@ -114,7 +120,7 @@ func runProxy(t *testing.T, change func(*ProxyOptions, *Dependencies)) (*Proxy, 
 	p, err := NewProxy(opts, ProxyDependencies{Dependencies: deps, Applications: apps})
 	require.NoError(t, err)
 	require.NoError(t, p.Bind(t.Context()))
-	ctx, cancel := context.WithCancel(context.Background())
+	ctx, cancel := context.WithCancel(ctx)
 	done := make(chan error, 1)
 	go func() { done <- p.Run(ctx) }()
 	t.Cleanup(func() { cancel(); require.NoError(t, <-done) })
@@ -217,6 +223,7 @@ func TestProxyAsksOnceForWhatIsMissing(t *testing.T) {
 	} {
 		t.Run(test.name, func(t *testing.T) {
 			p, apps, client := runProxy(t, nil)
+			began := time.Now()
 			first := fetch(t, client, request(t, http.MethodGet, test.url, nil))
 			require.Equal(t, http.StatusNotFound, first.status)
 			for range 20 {
@@ -224,7 +231,8 @@ func TestProxyAsksOnceForWhatIsMissing(t *testing.T) {
 				require.Equal(t, http.StatusNotFound, got.status)
 				require.Equal(t, first.body, got.body)
 			}
-			require.Equal(t, 1, apps.asked())
+			// More than once only if a busy host took longer than it's remembered.
+			require.LessOrEqual(t, apps.asked(), 1+int(time.Since(began)/unknownTime))
 
 			apps.set(func(f *fakeApplications) { f.added = "late" })
 			p.RenewNow("test")
@@ -305,14 +313,39 @@ func TestLogsNameTheApplicationOnce(t *testing.T) {
 	r := run(t, newFakeTeleport(t, hello).Listener.Addr().String(), nil)
 	require.Equal(t, http.StatusOK, r.get(t, "/").status)
 
-	for app, text := range map[string]string{"a": log.String(), "nothing": log.String(), appName: r.log.String()} {
-		lines := 0
-		for line := range strings.Lines(text) {
-			if strings.Contains(line, " app="+app+" ") {
-				lines++
+	for app, text := range map[string]func() string{"a": log.String, "nothing": log.String, appName: r.log.String} {
+		mark := " app=" + app + " "
+		// The client may be answered before the line is written.
+		eventually(t, "a line of "+app, func() bool { return strings.Contains(text(), mark) })
+		for line := range strings.Lines(text()) {
+			if strings.Contains(line, mark) {
 				require.Equal(t, 1, strings.Count(line, " app="), line)
 			}
 		}
-		require.Equal(t, 1, lines, "%s in %s", app, text)
+		require.Equal(t, 1, strings.Count(text(), mark), text())
 	}
+}
+
+// TestAStopAnswersWhoWaitsForACertificate: neither who waits for the first
+// certificate of an application when the proxy stops, nor who asks for another
+// application on a connection that is open by then, is cut off without a word.
+func TestAStopAnswersWhoWaitsForACertificate(t *testing.T) {
+	ctx, stop := context.WithCancel(t.Context())
+	p, apps, client := runProxyUntil(t, ctx, nil)
+	apps.set(func(f *fakeApplications) { f.slow = time.Hour })
+	answers := make(chan answered, 1)
+	go func() { answers <- fetch(t, client, request(t, http.MethodGet, "http://a/", nil)) }()
+	eventually(t, "somebody waits", func() bool {
+		p.routes.mu.Lock()
+		defer p.routes.mu.Unlock()
+		return p.routes.byName["a"] != nil
+	})
+
+	stop()
+
+	got := <-answers
+	require.Equal(t, http.StatusServiceUnavailable, got.status)
+	require.Contains(t, got.body, "the proxy is stopping")
+	_, err := p.routes.acquire("b")
+	require.ErrorContains(t, err, "the proxy is stopping")
 }

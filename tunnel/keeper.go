@@ -76,6 +76,11 @@ func (k *keeper) run(ctx context.Context) {
 	reason := "start"
 	timer := time.NewTimer(0)
 	defer timer.Stop()
+	defer func() {
+		if ctx.Err() != nil {
+			k.upstream.fail(errStopping()) // whoever waits for the first certificate waits in vain
+		}
+	}()
 	for {
 		timer.Reset(min(time.Until(k.next), longestNap))
 		due := false

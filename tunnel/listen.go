@@ -51,8 +51,11 @@ func (e *endpoint) Close() error {
 	return err
 }
 
-// bind listens where the options say.
-func bind(ctx context.Context, opts ListenOptions) (*endpoint, error) {
+// bind listens where the options say, or takes the socket that was passed.
+func bind(ctx context.Context, opts ListenOptions, passed net.Listener) (*endpoint, error) {
+	if passed != nil {
+		return adopt(passed, opts)
+	}
 	network, address, err := parseListen(opts.Listen)
 	if err != nil {
 		return nil, failure.New(failure.Configuration, "%s: %s", opts.Names.Of("listen"), err)

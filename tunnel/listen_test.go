@@ -56,7 +56,7 @@ func TestUnixSocket(t *testing.T) {
 
 func bound(t *testing.T, opts ListenOptions) *endpoint {
 	t.Helper()
-	e, err := bind(t.Context(), opts)
+	e, err := bind(t.Context(), opts, nil)
 	require.NoError(t, err)
 	t.Cleanup(func() { _ = e.Close() })
 	return e
@@ -109,7 +109,7 @@ func TestWhatIsntOursIsLeftAlone(t *testing.T) {
 			make(path)
 			before, err := os.Lstat(path)
 			require.NoError(t, err)
-			_, err = bind(t.Context(), ListenOptions{Listen: "unix://" + path})
+			_, err = bind(t.Context(), ListenOptions{Listen: "unix://" + path}, nil)
 			require.Equal(t, failure.Configuration, failure.KindOf(err))
 			after, err := os.Lstat(path)
 			require.NoError(t, err)
@@ -147,8 +147,7 @@ func TestBindRefuses(t *testing.T) {
 		{"no such user", ListenOptions{Listen: "unix://" + filepath.Join(shortDir(t), "s"), Socket: SocketOptions{User: "no-such-user"}}, nil, "no-such-user"},
 	} {
 		t.Run(test.name, func(t *testing.T) {
-			l := &listening{opts: test.opts, log: slog.New(slog.DiscardHandler), passed: test.passed}
-			_, err := l.bind(t.Context())
+			_, err := bind(t.Context(), test.opts, test.passed)
 			require.ErrorContains(t, err, test.want)
 			require.Equal(t, failure.Configuration, failure.KindOf(err))
 		})
@@ -234,7 +233,7 @@ func TestMessagesNameWhatTheUserTyped(t *testing.T) {
 		{nil, "set allow_remote: true together with bearer_token", "add the name to allowed_hosts"},
 		{names, "set --allow-remote together with --bearer-token", "add the name to --allowed-host"},
 	} {
-		_, err := bind(t.Context(), ListenOptions{Listen: "tcp://0.0.0.0:0", Names: test.names})
+		_, err := bind(t.Context(), ListenOptions{Listen: "tcp://0.0.0.0:0", Names: test.names}, nil)
 		require.ErrorContains(t, err, test.bind)
 		r := run(t, newFakeTeleport(t, hello).Listener.Addr().String(), func(o *Options, _ *Dependencies, _ *fakeSource) { o.Names = test.names })
 		foreign := request(t, http.MethodGet, r.url("/"), nil)

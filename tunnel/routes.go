@@ -146,9 +146,12 @@ func (r *routes) acquire(name string) (*route, error) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	if r.ctx == nil {
-		return nil, failure.New(failure.Transient, "the proxy is stopping")
+		return nil, errStopping()
 	}
 	found := r.byName[name]
+	if found == nil && r.ctx.Err() != nil {
+		return nil, errStopping() // nobody would ask for its certificate any more
+	}
 	if found == nil {
 		if len(r.byName) >= r.proxy.opts.MaxApplications && !r.dropOldestLocked() {
 			return nil, failure.New(failure.Transient, "certificates for %d applications are in use already, which is max_applications; try again, or raise it", len(r.byName))

@@ -91,13 +91,16 @@ func (l *listening) bind(ctx context.Context) (*endpoint, error) {
 // nobody could make again, but another listener on it.
 func (l *listening) open(ctx context.Context) (*endpoint, error) {
 	if l.passed == nil {
-		return bind(ctx, l.opts)
+		return bind(ctx, l.opts, nil)
 	}
 	another, err := passed.Again(l.passed)
+	if errors.Is(err, passed.ErrNoDescriptor) {
+		another, err = l.passed, nil // systemd's have one
+	}
 	if err != nil {
 		return nil, failure.Wrap(failure.Configuration, err, "the socket that systemd passed can't be listened on: %s", systemCause(err))
 	}
-	return adopt(another, l.opts)
+	return bind(ctx, l.opts, another)
 }
 
 // unbind closes the address; the next bind opens it again.

@@ -162,6 +162,9 @@ func (u *upstream) last() *generation {
 	return u.now
 }
 
+// errStopping is what those are told who come or wait while everything stops.
+func errStopping() error { return failure.New(failure.Transient, "the proxy is stopping") }
+
 // get returns the certificate in use. While the first one is being asked for it
 // waits a little.
 func (u *upstream) get(ctx context.Context) (*generation, error) {

@@ -4,20 +4,23 @@
 package passed
 
 import (
+	"errors"
 	"net"
 	"os"
 
 	"github.com/gravitational/trace"
 )
 
+// ErrNoDescriptor says that a listener isn't the kernel's own socket.
+var ErrNoDescriptor = errors.New("the listener has no descriptor, and can't be listened on again")
+
 // Again returns another listener on the same socket. Each is closed by itself;
 // connections that nobody has accepted stay in the socket, for the other. A
-// listener that has no descriptor of its own can't be listened on again, and is
-// an error.
+// listener that has no descriptor of its own is ErrNoDescriptor.
 func Again(listener net.Listener) (net.Listener, error) {
 	described, ok := listener.(interface{ File() (*os.File, error) })
 	if !ok {
-		return nil, trace.BadParameter("a %T can't be listened on again", listener)
+		return nil, ErrNoDescriptor
 	}
 	file, err := described.File()
 	if err != nil {

@@ -81,13 +81,21 @@ func run(args []string, stdin io.Reader, stdout, stderr io.Writer) int {
 	}
 	err = serve(ctx, opts, stdout)
 	if opts.leash != "" && (orphaned.Load() || os.Getppid() != parent) {
-		_ = os.RemoveAll(opts.leash)
+		removeAll(opts.leash)
 	}
 	if err != nil {
 		fmt.Fprintf(stderr, "cluster: %v\n", err)
 		return 1
 	}
 	return 0
+}
+
+// removeAll removes a directory, also from under what still writes there: parts of
+// the cluster go on for a moment after its end.
+func removeAll(dir string) {
+	for end := time.Now().Add(10 * time.Second); os.RemoveAll(dir) != nil && time.Now().Before(end); {
+		time.Sleep(50 * time.Millisecond)
+	}
 }
 
 func parse(args []string, stderr io.Writer) (options, error) {
