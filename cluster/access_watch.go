@@ -44,8 +44,12 @@ func (a *Access) watch(ctx context.Context, what intent, subscribed func(), told
 	if err != nil {
 		return temporary(err)
 	}
-	watching, cancel := context.WithTimeout(ctx, conn.lasts(time.Now()))
+	// No deadline, which the server would be told of: its timer may fire first, and
+	// that would be an error.
+	watching, cancel := context.WithCancel(ctx)
 	defer cancel()
+	end := time.AfterFunc(conn.lasts(time.Now()), cancel)
+	defer end.Stop()
 	err = follow(watching, conn, what.kind, subscribed, told)
 	if watching.Err() != nil {
 		conn.giveBack(nil)
