@@ -8,6 +8,8 @@ import (
 
 	"github.com/gravitational/trace"
 	"github.com/stretchr/testify/require"
+
+	"rollcall/failure"
 )
 
 // suspended returns a time whose wall clock went on while the monotonic one stood
@@ -90,6 +92,25 @@ func TestALeaseAfterAPauseThatNoClockShows(t *testing.T) {
 	s.shift(pause)
 	require.NoError(t, semaphore.Release(t.Context()))
 	require.Equal(t, 4, s.fake.called("GenerateUserCerts"))
+}
+
+// A shorter pause has each lease end early for the server. That it's over there
+// while it's held here is the sign; else it would be lost again and again.
+func TestALeaseThatEndsBeforeItsTime(t *testing.T) {
+	s, semaphore := semaphoreStage(t)
+	s.shift(func(c *serverClock) {
+		c.shown, c.asked = c.shown.Add(-leaseTTL+5*time.Second), c.asked.Add(-freshClock)
+	})
+	_, err := semaphore.Acquire(t.Context(), leaseTTL)
+	require.NoError(t, err)
+	s.fake.endLease()
+	_, err = semaphore.Extend(t.Context(), leaseTTL)
+	require.Equal(t, failure.NotFound, failure.KindOf(err), "%v", err)
+
+	certain, err := semaphore.Acquire(t.Context(), leaseTTL)
+	require.NoError(t, err)
+	require.False(t, s.fake.leaseEnd().Before(time.Now().Add(certain)), "it's over for the server before it's over for us")
+	require.Equal(t, 2, s.fake.called("GenerateUserCerts"))
 }
 
 // A server that finds fault with something else isn't asked for identity after

@@ -100,8 +100,8 @@ func (c *Cluster) clientConfig(addr string) client.Config {
 // pingPeriod is how often a connection is proved by a ping, which the api client
 // does in use or not (it overrides what DialOpts say). An Auth Service permits
 // that, and cuts those who ping more often than once a minute three times
-// without an answer of its own between (lib/auth/grpcserver.go of Teleport 14,
-// and the same up to 17). The api client's own default is that minute itself,
+// without an answer of its own between (lib/auth/grpcserver.go of Teleport 14.2.3;
+// the same stands in a later one, of about 17). The api client's own default is that minute itself,
 // which a ping that was late and one that wasn't fall below.
 const pingPeriod = 70 * time.Second
 

@@ -87,6 +87,13 @@ func (i *fakeIssuing) leaseEnd() time.Time {
 	return i.lease.Expires
 }
 
+// endLease has the lease be over for the server.
+func (i *fakeIssuing) endLease() {
+	i.mu.Lock()
+	defer i.mu.Unlock()
+	i.lease.Expires = time.Now().Add(-time.Nanosecond)
+}
+
 // AcquireSemaphore is the AuthService's.
 func (f *fakeTeleport) AcquireSemaphore(_ context.Context, req *types.AcquireSemaphoreRequest) (*types.SemaphoreLease, error) {
 	if err := f.issuing.enter("AcquireSemaphore"); err != nil {
@@ -96,8 +103,11 @@ func (f *fakeTeleport) AcquireSemaphore(_ context.Context, req *types.AcquireSem
 	return &lease, f.issuing.take(lease)
 }
 
-// KeepAliveSemaphoreLease is the AuthService's.
+// KeepAliveSemaphoreLease is the AuthService's, which forgets leases that are over.
 func (f *fakeTeleport) KeepAliveSemaphoreLease(_ context.Context, lease *types.SemaphoreLease) (*emptypb.Empty, error) {
+	if f.issuing.leaseEnd().Before(time.Now()) {
+		return nil, trace.NotFound("cannot keepalive, lease not found: %q", lease.LeaseID)
+	}
 	return &emptypb.Empty{}, f.issuing.take(*lease)
 }
 

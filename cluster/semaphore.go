@@ -21,7 +21,9 @@ const semaphoreKind = "rollcall"
 // The server ends a lease by its own clock. So it's asked for by that clock: the
 // age of the identity's certificate tells what the server's clock shows, however
 // wrong this host's is. It's learned anew after this host was suspended, after its
-// clock was set, and when the server takes what is asked for to be over already.
+// clock was set, and when the server takes what is asked for, or what is held, to
+// be over already. A pause that neither clock shows and that is too short for
+// these signs makes leases end earlier for the server, by its length.
 type Semaphore struct {
 	access       *Access
 	name, holder string
@@ -70,7 +72,13 @@ func (s *Semaphore) Extend(ctx context.Context, ttl time.Duration) (time.Duratio
 	}
 	err = s.do(ctx, "keeping", func(ctx context.Context, conn *lent) error {
 		lease.Expires = conn.clock.time(time.Now()).Add(ttl)
-		return conn.KeepAliveSemaphoreLease(ctx, lease)
+		err := conn.KeepAliveSemaphoreLease(ctx, lease)
+		// It's asked for while it's ours for certain. So it may have been asked for
+		// by a clock that is behind, and the next mustn't be.
+		if trace.IsNotFound(err) && conn.clock.doubtful(time.Now()) {
+			conn.doubt()
+		}
+		return err
 	})
 	if err != nil {
 		return 0, err

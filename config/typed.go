@@ -105,8 +105,9 @@ func (d *decoder) source(n *yaml.Node, path string, v reflect.Value) {
 }
 
 // typed finds out which of the kinds a mapping is, and reports a missing, an
-// unknown and an unbuilt type. proposed are those that belong there. It returns the mapping's entries with errors in
-// them left unreported, since structure reports them.
+// unknown and an unbuilt type; proposed are those that belong there. It returns
+// the mapping's entries with errors in them left unreported, since structure
+// reports them.
 func (d *decoder) typed(n *yaml.Node, path, noun string, kinds []kind, proposed []string) ([]pair, kind, bool) {
 	if n.Kind != yaml.MappingNode {
 		d.wrongType(n, path, fmt.Sprintf("a mapping with a type (%s)", orList(proposed)))

@@ -690,3 +690,42 @@ func TestWhatIsRefusedCausesNoStorm(t *testing.T) {
 		stop()
 	})
 }
+
+// What the role doesn't see any more isn't listed, and the name turns out to be
+// taken. What the cluster says of that is told, since it names what to change; and
+// that nobody answers isn't taken for a conflict.
+func TestWhyATakenNameCantBeSeen(t *testing.T) {
+	for name, test := range map[string]struct {
+		get  error // nil: it's hidden
+		kind failure.Kind
+		told string
+		word string
+	}{
+		"hidden":      {nil, failure.Conflict, "is registered, but the role may not see it", "create a conflict"},
+		"cached":      {failure.New(failure.NotFound, "there's none"), failure.Conflict, "exists already, and we may not see it", "create a conflict"},
+		"unreachable": {failure.New(failure.Unreachable, "nobody answers"), failure.Unreachable, "whose it is can't be read: nobody answers", "create a unreachable"},
+		"failed":      {failure.New(failure.Transient, "try again"), failure.Transient, "whose it is can't be read: try again", "create a failed"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				teleport, journal := NewFakeTeleport(ours("a")), &Journal{}
+				teleport.sees = "another"
+				teleport.fault = func(op, _ string) error {
+					if op == "get" {
+						return test.get
+					}
+					return nil
+				}
+				r := newRig(t, NewFakeSource(container("a")), teleport, func(o *Options) { o.Auditor = journal })
+				r.begin(t.Context(), forEver)
+				_, result, _ := r.reconcile(t.Context(), forEver, look{full: true})
+
+				require.Equal(t, []string{test.word}, journal.Words())
+				require.Len(t, result.Failures, 1)
+				require.Equal(t, test.kind, failure.KindOf(result.Failures[0].Err))
+				require.ErrorContains(t, result.Failures[0].Err, test.told)
+				require.Equal(t, []string{"a"}, teleport.Names())
+			})
+		})
+	}
+}

@@ -95,14 +95,21 @@ func (a *applying) create(ctx context.Context, registry Registry, action *plan.A
 		return classify(err)
 	}
 	there, getErr := a.get(ctx, registry, action.Key.Name)
-	switch {
-	case getErr != nil:
+	switch kind := failure.KindOf(getErr); {
+	case kind == failure.Refused:
+		return outcome{
+			word: wordConflict, tried: true,
+			err: failure.Wrap(failure.Conflict, err, "%s exists already, and belongs to somebody else, or the role's labels don't match this service's own any more: %s", action.Key, getErr),
+		}
+	case kind == failure.NotFound:
 		// Or we made it ourselves, just before a restart, and the answer is older
 		// than that: a few more attempts tell.
 		return outcome{
 			word: wordConflict, tried: true,
 			err: failure.Wrap(failure.Conflict, err, "%s exists already, and we may not see it: it belongs to somebody else, or the role's labels don't match this service's own (%s: %s)", action.Key, resource.LabelOwner, a.opts.Owner),
 		}
+	case getErr != nil:
+		return classify(failure.Wrap(kind, getErr, "%s exists already, and whose it is can't be read: %s", action.Key, getErr))
 	case resource.Equal(there, *action.After):
 		// Its end may be another one; the next look compares that.
 		return outcome{word: wordAlready, tried: true, unsure: true}

@@ -16,10 +16,10 @@ const copyBuffer = 32 << 10
 
 // flushAfter is how long a part of an answer whose length is known may wait for
 // more of it. Most answers are whole by then, and go out in one piece: flushing
-// each part at once, the header for itself, costs a small answer a quarter of
-// all that the tunnel does for it. Answers without a length, as of streams, are
+// each part at once, the header for itself, is a second write here and a second
+// read in the client. Answers without a length, as of streams, are
 // flushed part by part (httputil.ReverseProxy sees to that), and so are long
-// ones, which a timer every two milliseconds would only cost something.
+// ones, for which nothing is gained by waiting.
 const flushAfter = 2 * time.Millisecond
 
 // buffers are shared by all copying; it satisfies httputil.BufferPool.

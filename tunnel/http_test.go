@@ -498,3 +498,14 @@ func TestOneThousandAtOnce(t *testing.T) {
 	}
 	group.Wait()
 }
+
+// TestASlowAttemptIsRepeatedOnce: where the first attempt alone took longer than
+// the time for repeating, there's one more, and no third.
+func TestASlowAttemptIsRepeatedOnce(t *testing.T) {
+	r := run(t, newFakeTeleport(t, hello).Listener.Addr().String(), nil)
+	now := time.Now()
+	slow := &delivery{courier: &courier{upstream: r.Tunnel.upstream}, until: now.Add(-time.Second), once: now.Add(time.Minute), pause: time.Millisecond}
+
+	require.True(t, slow.rest(t.Context()))
+	require.False(t, slow.rest(t.Context()))
+}

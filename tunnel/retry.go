@@ -20,6 +20,9 @@ const (
 	// recovery is for how long an idempotent request is tried again while
 	// Teleport comes back from a restart.
 	recovery = 3 * time.Second
+	// onceMore is until when it's tried again if it hasn't been: on a busy host
+	// the first attempt alone may take longer than recovery.
+	onceMore = 10 * time.Second
 	// firstPause doubles up to longestPause.
 	firstPause   = 25 * time.Millisecond
 	longestPause = 200 * time.Millisecond
@@ -40,7 +43,8 @@ type courier struct {
 // RoundTrip satisfies http.RoundTripper. The request's context has the
 // certificate to begin with.
 func (c *courier) RoundTrip(req *http.Request) (*http.Response, error) {
-	d := &delivery{courier: c, until: time.Now().Add(recovery), pause: firstPause, on: passageOf(req.Context()).by}
+	began := time.Now()
+	d := &delivery{courier: c, until: began.Add(recovery), once: began.Add(onceMore), pause: firstPause, on: passageOf(req.Context()).by}
 	for {
 		began := time.Now()
 		resp, err := d.on.transport.RoundTrip(req)
@@ -70,6 +74,8 @@ type delivery struct {
 	*courier
 	on    *generation
 	until time.Time
+	// once is until when it's tried for a second time; zero: it has been.
+	once  time.Time
 	pause time.Duration
 	// renewed is true once a new certificate was asked for.
 	renewed bool
@@ -130,9 +136,10 @@ func (d *delivery) withNew(ctx context.Context, reason string, sure, wait bool) 
 // rest waits before the next try, and says whether there is time for one. The
 // certificate may have changed meanwhile.
 func (d *delivery) rest(ctx context.Context) bool {
-	if time.Now().Add(d.pause).After(d.until) {
+	if now := time.Now().Add(d.pause); now.After(d.until) && now.After(d.once) {
 		return false
 	}
+	d.once = time.Time{}
 	timer := time.NewTimer(d.pause)
 	defer timer.Stop()
 	d.pause = min(2*d.pause, longestPause)

@@ -24,23 +24,14 @@ func (c *discoveryCommand) adoptAs(ctx context.Context, cfg *config.Config, sock
 	if err != nil {
 		return nil, failure.Wrap(failure.Configuration, err, "the identity file %s can't be read: %v", c.identity, err)
 	}
-	asking := q
-	asking.Verb, asking.Write, asking.Color = verbOwner, false, false
-	var owner *reply
-	if socket != "" {
-		owner, err = askDiscovery(ctx, socket, asking)
-	} else {
-		owner, err = c.answerHere(ctx, cfg, asking)
-	}
-	if err != nil {
-		return nil, trace.Wrap(err)
-	}
 	options, err := discoverySettings(cfg, q.Service)
 	if err != nil {
 		return nil, err
 	}
-	if err := plausibleOwner(options, strings.TrimSpace(owner.Text)); err != nil {
-		return nil, err
+	ownerOf := func(o *settings.Options) (string, error) { return c.askOwner(ctx, cfg, socket, q, o) }
+	owner, err := ownerOf(options)
+	if err != nil {
+		return nil, trace.Wrap(err)
 	}
 	if options.Register == settings.RegisterAgent {
 		return nil, failure.New(failure.Configuration, "with register: agent there's nothing to adopt: what an Application Service serves is its own record")
@@ -52,8 +43,8 @@ func (c *discoveryCommand) adoptAs(ctx context.Context, cfg *config.Config, sock
 		return nil, trace.Wrap(err)
 	}
 	defer access.Close()
-	s := &discoveryService{options: options, owner: strings.TrimSpace(owner.Text), administrator: true}
-	s.siblings = siblingsOf(cfg, options, s.owner)
+	s := &discoveryService{options: options, owner: owner, administrator: true}
+	s.sibling = func(mark string) (string, error) { return siblingOf(cfg, options, mark, ownerOf) }
 	defer s.close()
 	if s.source, err = a.discoverySource(s, c.env); err != nil {
 		return nil, trace.Wrap(err)
@@ -72,12 +63,24 @@ func (c *discoveryCommand) adoptAs(ctx context.Context, cfg *config.Config, sock
 	if err == nil && q.Write && socket != "" {
 		// The agent knows what it has registered, and looks again only now and
 		// then.
-		asking.Verb, asking.Write = verbApply, true
+		asking := q
+		asking.Verb, asking.Write, asking.Color = verbApply, true, false
 		if _, err := askDiscovery(ctx, socket, asking); err != nil {
 			answer.Notes = append(answer.Notes, "the running agent sees it at its next full comparison: "+err.Error())
 		}
 	}
 	return answer, err
+}
+
+// askOwner asks whose the resources of a service of the file are.
+func (c *discoveryCommand) askOwner(ctx context.Context, cfg *config.Config, socket string, q question, o *settings.Options) (string, error) {
+	q.Service, q.Verb, q.Write, q.Color = o.Name, verbOwner, false, false
+	answer, err := c.askAgent(ctx, cfg, socket, q)
+	if err != nil {
+		return "", trace.Wrap(err)
+	}
+	owner := strings.TrimSpace(answer.Text)
+	return owner, plausibleOwner(o, owner)
 }
 
 // plausibleOwner refuses an owner that can't be the service's. Whoever answers on

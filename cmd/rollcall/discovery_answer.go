@@ -237,7 +237,11 @@ func purged(result discovery.Result, q question) (*reply, error) {
 // adopt shows, or does, what makes a resource the service's own.
 func (s *discoveryService) adopt(ctx context.Context, q question) (*reply, error) {
 	key := resource.Key{Kind: q.Kind, Name: q.Name}
-	if sibling, alive := s.siblings[q.From]; alive {
+	sibling, err := s.sibling(q.From)
+	if err != nil {
+		return nil, trace.Wrap(err)
+	}
+	if sibling != "" {
 		return nil, failure.New(failure.Conflict, "%q is the service %s of this very agent, which would register %s again: have what it's registered for ask for another name, or purge that service and take it out of the file, first", q.From, sibling, key)
 	}
 	action, err := s.Adopt(ctx, key, q.From, q.Write)

@@ -65,6 +65,11 @@ func (c *discoveryCommand) ask(ctx context.Context, q question) (*reply, error) 
 	if c.identity != "" {
 		return c.adoptAs(ctx, cfg, socket, q)
 	}
+	return c.askAgent(ctx, cfg, socket, q)
+}
+
+// askAgent has the agent at the socket answer; where there's none, this process.
+func (c *discoveryCommand) askAgent(ctx context.Context, cfg *config.Config, socket string, q question) (*reply, error) {
 	if socket != "" {
 		return askDiscovery(ctx, socket, q)
 	}

@@ -47,9 +47,9 @@ type discoveryService struct {
 	running *discoveryService
 	// administrator says that the registries are those of one.
 	administrator bool
-	// siblings are the other services of the same file, by what marks their
-	// resources as not this one's: their owner, or their source if they share ours.
-	siblings map[string]string
+	// sibling finds the other service of the same file that a mark is of; empty: it's
+	// none's.
+	sibling func(mark string) (string, error)
 	// approve keeps an approval where the running service will find it; nil:
 	// nowhere.
 	approve func(hash string) error
@@ -79,7 +79,7 @@ func (a *agent) buildDiscovery(ctx context.Context, cfg *config.Config, name str
 	if s.owner, err = a.ownerOf(options); err != nil {
 		return nil, trace.Wrap(err)
 	}
-	s.siblings = siblingsOf(cfg, options, s.owner)
+	s.sibling = func(mark string) (string, error) { return siblingOf(cfg, options, mark, a.ownerOf) }
 	access := a.issuer.Access(cluster.CertRequest{Roles: options.Roles, TTL: options.CredentialTTL})
 	if err := a.assemble(s, access, env, use); err != nil {
 		s.close()
@@ -102,26 +102,30 @@ func discoverySettings(cfg *config.Config, name string) (*settings.Options, erro
 	return nil, failure.New(failure.Configuration, "there is no discovery service %q", name)
 }
 
-// siblingsOf finds the other discovery services of a file.
-func siblingsOf(cfg *config.Config, o *settings.Options, owner string) map[string]string {
-	siblings := map[string]string{}
-	host := ""
-	if parts := strings.Split(owner, "/"); o.HostOwned() && len(parts) == 3 {
-		host = parts[0] + "/" + parts[1] + "/"
-	}
+// siblingOf finds the other service of a file whose resources are told from those
+// of o by that mark: their owner, or their source if they share the owner. ownerOf
+// tells whose the resources of a service are that has no owner in the file; it's
+// only asked if the mark can be that.
+func siblingOf(cfg *config.Config, o *settings.Options, mark string, ownerOf func(*settings.Options) (string, error)) (string, error) {
 	for _, name := range discoveryNames(cfg) {
 		other, err := discoverySettings(cfg, name)
+		if err != nil || name == o.Name {
+			continue
+		}
+		theirs := other.Owner
 		switch {
-		case err != nil || name == o.Name:
-		case other.Owner != "" && other.Owner == owner:
-			siblings[sourceName(other)] = name
-		case other.Owner != "":
-			siblings[other.Owner] = name
-		case host != "":
-			siblings[host+name] = name
+		case other.HostOwned() && plausibleOwner(other, mark) == nil:
+			if theirs, err = ownerOf(other); err != nil {
+				return "", trace.Wrap(err)
+			}
+		case !other.HostOwned() && other.Owner == o.Owner:
+			theirs = sourceName(other)
+		}
+		if theirs != "" && theirs == mark {
+			return name, nil
 		}
 	}
-	return siblings
+	return "", nil
 }
 
 // sourceName is the value of the label that says which service a resource is from.

@@ -165,24 +165,37 @@ func TestLivingServicesGiveNothingUp(t *testing.T) {
 		return config.Service{Type: settings.Type, Name: name, Options: o}
 	}
 	cfg := &config.Config{Services: []config.Service{service("web", ""), service("db", ""), service("one", "shared"), service("two", "shared")}}
+	const host, elsewhere = "bot/0123456789abcdef/", "bot/fedcba9876543210/"
+	ownerOf := func(o *settings.Options) (string, error) { return host + o.Name, nil }
 	for name, want := range map[string]map[string]string{
-		"web": {"bot/0123456789abcdef/db": "db", "shared": "two"},
-		"one": {"file/two": "two"},
+		"web": {host + "db": "db", "shared": "one", elsewhere + "db": "", host + "web": "", "file/two": ""},
+		"one": {host + "db": "db", host + "web": "web", "file/two": "two", elsewhere + "web": "", host + "gone": "", "": ""},
 	} {
 		o, err := discoverySettings(cfg, name)
 		require.NoError(t, err)
-		owner := o.Owner
-		if owner == "" {
-			owner = "bot/0123456789abcdef/web"
-		}
-		s := &discoveryService{options: o, owner: owner, siblings: siblingsOf(cfg, o, owner)}
-		require.Equal(t, want, s.siblings)
-		for from, sibling := range want {
-			_, err := s.adopt(t.Context(), question{Kind: resource.KindApp, Name: "x", From: from})
+		for mark, sibling := range want {
+			got, err := siblingOf(cfg, o, mark, ownerOf)
+			require.NoError(t, err)
+			require.Equal(t, sibling, got, "%s adopts from %q", name, mark)
+			if sibling == "" {
+				continue
+			}
+			s := &discoveryService{options: o, sibling: func(mark string) (string, error) { return siblingOf(cfg, o, mark, ownerOf) }}
+			_, err = s.adopt(t.Context(), question{Kind: resource.KindApp, Name: "x", From: mark})
 			require.Equal(t, failure.Conflict, failure.KindOf(err))
 			require.ErrorContains(t, err, "the service "+sibling+" of this very agent")
 		}
 	}
+
+	// Whose a sibling's resources are has to be known before any are taken.
+	one, err := discoverySettings(cfg, "one")
+	require.NoError(t, err)
+	unknown := func(*settings.Options) (string, error) {
+		return "", failure.New(failure.Transient, "the bot has no identity yet")
+	}
+	s := &discoveryService{options: one, sibling: func(mark string) (string, error) { return siblingOf(cfg, one, mark, unknown) }}
+	_, err = s.adopt(t.Context(), question{Kind: resource.KindApp, Name: "x", From: host + "web"})
+	require.ErrorContains(t, err, "no identity yet")
 }
 
 func TestPlausibleOwner(t *testing.T) {

@@ -36,6 +36,9 @@ type Source struct {
 	engine   *engine
 	decider  *decider
 	log      *slog.Logger
+	// afterthoughts are the pauses after an event at whose ends is hinted once
+	// more.
+	afterthoughts []time.Duration
 
 	mu       sync.Mutex // protects the following
 	followed time.Time  // when events began to be followed
@@ -57,7 +60,7 @@ func New(options Options, deps Deps) (*Source, error) {
 	if err != nil {
 		return nil, err
 	}
-	s := &Source{options: options, endpoint: reached, engine: newEngine(reached), log: deps.Log}
+	s := &Source{options: options, endpoint: reached, engine: newEngine(reached), log: deps.Log, afterthoughts: afterthoughts()}
 	s.decider = &decider{options: &s.options, template: deps.Template, host: deps.Host, hostAddress: options.AdvertiseAddress}
 	if s.decider.hostAddress == "" && options.Local(deps.Getenv) {
 		s.decider.hostAddress = "127.0.0.1"

@@ -23,6 +23,11 @@ const (
 	overlap = 5 * time.Second
 )
 
+// afterthoughts are the pauses after an event at whose ends is hinted once more.
+// Engines (20.10) tell of a container's end before their list leaves it out: by a
+// second on a busy host, and nothing tells when it does.
+func afterthoughts() []time.Duration { return []time.Duration{time.Second, 5 * time.Second} }
+
 // Watch hints whenever a container starts, stops, or changes its name, health
 // or networks; see discovery.Source. It returns nil when ctx ends.
 func (s *Source) Watch(ctx context.Context, hint func()) error {
@@ -93,6 +98,10 @@ func (s *Source) follow(ctx context.Context, subscribed, hint func()) error {
 		return err
 	}
 	defer conn.close()
+	again := time.NewTimer(0)
+	defer again.Stop()
+	again.Stop()
+	var pauses []time.Duration
 	messages, errs := conn.Events(ctx, events.ListOptions{Filters: wanted(), Since: unix(time.Now().Add(-overlap))})
 	for {
 		select {
@@ -101,6 +110,15 @@ func (s *Source) follow(ctx context.Context, subscribed, hint func()) error {
 		case message := <-messages:
 			if matters(message) {
 				hint()
+				pauses = s.afterthoughts
+				if len(pauses) > 0 {
+					again.Reset(pauses[0])
+				}
+			}
+		case <-again.C:
+			hint()
+			if pauses = pauses[1:]; len(pauses) > 0 {
+				again.Reset(pauses[0])
 			}
 		case err := <-errs:
 			if err == nil {

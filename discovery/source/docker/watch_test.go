@@ -35,6 +35,12 @@ func awaitHint(t *testing.T, hints <-chan struct{}) {
 	}
 }
 
+// thoughtless is a source without afterthoughts, whose hints can be counted.
+func thoughtless(s *Source) *Source {
+	s.afterthoughts = nil
+	return s
+}
+
 // noHint waits for an answer to what was sent behind the events in question.
 func noHint(t *testing.T, f *FakeEngine, hints <-chan struct{}) {
 	t.Helper()
@@ -52,7 +58,7 @@ func TestWatchRecorded(t *testing.T) {
 	data, err := os.ReadFile("testdata/engine/events.jsonl")
 	require.NoError(t, err)
 	f := newFakeEngine(t)
-	hints := watching(t, f.source(t, everything()))
+	hints := watching(t, thoughtless(f.source(t, everything())))
 	awaitHint(t, hints)
 	require.Equal(t, 1, f.listeners(), "the first hint comes after the subscription")
 
@@ -64,6 +70,28 @@ func TestWatchRecorded(t *testing.T) {
 			continue
 		}
 		awaitHint(t, hints)
+	}
+}
+
+// TestWatchThinksAgain hints once more when an Engine's list has had the time to
+// follow its events.
+func TestWatchThinksAgain(t *testing.T) {
+	f := newFakeEngine(t)
+	s := f.source(t, everything())
+	require.NotEmpty(t, s.afterthoughts)
+	s.afterthoughts = []time.Duration{time.Millisecond, 10 * time.Millisecond}
+	hints := watching(t, s)
+	awaitHint(t, hints)
+	for range 2 {
+		f.emit(`{"Type":"container","Action":"die"}` + "\n")
+		for range 3 {
+			awaitHint(t, hints)
+		}
+		select {
+		case <-hints:
+			require.Fail(t, "it never ceases to think")
+		case <-time.After(100 * time.Millisecond):
+		}
 	}
 }
 

@@ -65,8 +65,13 @@ func run(args []string, stdin io.Reader, stdout, stderr io.Writer) int {
 	if err != nil {
 		return 2
 	}
-	ctx, stop := signal.NotifyContext(context.Background(), syscall.SIGINT, syscall.SIGTERM)
+	signalled, stop := signal.NotifyContext(context.Background(), syscall.SIGINT, syscall.SIGTERM)
 	defer stop()
+	// When the harness vanishes, standard input ends and SIGTERM comes, in either
+	// order: the end of the one mustn't leave the other to its default, which is
+	// death before anything is removed.
+	ctx, cancel := context.WithCancel(signalled)
+	defer cancel()
 	// Log lines that nobody reads any more must not end the process before it
 	// has cleaned up.
 	signal.Ignore(syscall.SIGPIPE)
@@ -76,7 +81,7 @@ func run(args []string, stdin io.Reader, stdout, stderr io.Writer) int {
 		go func() {
 			_, _ = io.Copy(io.Discard, stdin)
 			orphaned.Store(true)
-			stop()
+			cancel()
 		}()
 	}
 	err = serve(ctx, opts, stdout)
