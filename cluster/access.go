@@ -14,7 +14,8 @@ import (
 // Access works with the cluster's resources as one identity: an impersonated
 // one that follows the bot's renewals (Issuer.Access), or an administrator's
 // (Cluster.AccessWithIdentity). Safe for concurrent use; all calls share one
-// connection. Every call is bounded by rpcTimeout, and by its context.
+// connection. Every call is bounded by rpcTimeout, and by its context; Store.Watch
+// by its context and the identity's life.
 type Access struct {
 	log     *slog.Logger
 	connect func(ctx context.Context) (*lent, error)
@@ -68,7 +69,7 @@ func (i *Issuer) lend(ctx context.Context, req CertRequest) (*lent, error) {
 		return nil, trace.Wrap(err)
 	}
 	return &lent{connection: conn, roles: roles, until: imp.creds.NotAfter(), clock: imp.clock, doubt: func() { i.forget(imp) }, giveBack: func(err error) {
-		i.bot.forgetBroken(imp.creds, err)
+		i.bot.forgetBroken(imp.creds, conn, err)
 		release()
 		i.release(imp)
 	}}, nil
@@ -90,7 +91,7 @@ func (c *Cluster) AccessWithIdentity(content []byte, log *slog.Logger) (*Access,
 		}
 		return &lent{connection: conn, until: creds.NotAfter(), doubt: func() {}, giveBack: func(err error) {
 			if failure.KindOf(err) == failure.Unreachable {
-				conns.retire(creds)
+				conns.discard(creds, conn)
 			}
 			release()
 		}}, nil

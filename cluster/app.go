@@ -65,7 +65,7 @@ func (b *Bot) App(ctx context.Context, creds *Credentials, name string) (App, er
 	defer release()
 	found, err := clt.findApp(ctx, name)
 	if err != nil {
-		b.forgetBroken(creds, err)
+		b.forgetBroken(creds, clt, err)
 		return App{}, err
 	}
 	if found == nil {
@@ -120,7 +120,7 @@ func (i *Issuer) FindApp(ctx context.Context, req CertRequest, publicAddr string
 	defer release()
 	found, err := clt.searchApp(ctx, publicAddr)
 	if err != nil {
-		i.bot.forgetBroken(imp.creds, err)
+		i.bot.forgetBroken(imp.creds, clt, err)
 		return App{}, err
 	}
 	if found == nil {

@@ -38,7 +38,7 @@ func (b *Bot) Authorities(ctx context.Context, creds *Credentials) (*Authorities
 		cancel()
 		if err != nil {
 			err = translate("fetching the cluster's certificate authorities", err)
-			b.forgetBroken(creds, err)
+			b.forgetBroken(creds, clt, err)
 			return nil, err
 		}
 		for _, ca := range cas {
@@ -111,7 +111,7 @@ func (b *Bot) WatchAuthorities(ctx context.Context, creds *Credentials, changed 
 	})
 	if err != nil {
 		err = translate("watching the certificate authorities", err)
-		b.forgetBroken(creds, err)
+		b.forgetBroken(creds, clt, err)
 		return err
 	}
 	defer watcher.Close()
@@ -132,7 +132,7 @@ func (b *Bot) WatchAuthorities(ctx context.Context, creds *Credentials, changed 
 				err = errors.New("the server closed the stream")
 			}
 			err = translate("watching the certificate authorities", err)
-			b.forgetBroken(creds, err)
+			b.forgetBroken(creds, clt, err)
 			return err
 		case <-ctx.Done():
 			return nil

@@ -74,7 +74,7 @@ func (b *Bot) Renew(ctx context.Context, current *Credentials, ttl time.Duration
 		Expires:  time.Now().UTC().Add(ttl),
 	}
 	if err := b.setPublicKey(ctx, clt, &req, key); err != nil {
-		b.forgetBroken(current, err)
+		b.forgetBroken(current, clt, err)
 		return nil, trace.Wrap(err)
 	}
 	callCtx, cancel := context.WithTimeout(ctx, rpcTimeout)
@@ -84,7 +84,7 @@ func (b *Bot) Renew(ctx context.Context, current *Credentials, ttl time.Duration
 	// lost reply.
 	if _, err := clt.Ping(callCtx); err != nil {
 		err = translate("renewing the bot's identity", err)
-		b.forgetBroken(current, err)
+		b.forgetBroken(current, clt, err)
 		return nil, err
 	}
 	if err := begin(); err != nil {
@@ -93,7 +93,7 @@ func (b *Bot) Renew(ctx context.Context, current *Credentials, ttl time.Duration
 	certs, err := clt.GenerateUserCerts(callCtx, req)
 	if err != nil {
 		err = translate("renewing the bot's identity", err)
-		b.forgetBroken(current, err)
+		b.forgetBroken(current, clt, err)
 		if definitive(err) && !Mismatched(err) {
 			return nil, err
 		}
@@ -151,12 +151,12 @@ func (b *Bot) client(ctx context.Context, creds *Credentials) (*connection, func
 	return clt, release, trace.Wrap(err)
 }
 
-// forgetBroken throws the identity's connection away after an error of the
+// forgetBroken throws a connection of the identity away after an error of the
 // transport: gRPC's own reconnection backs off for up to two minutes, longer
 // than an agent should stay away from a cluster that is back.
-func (b *Bot) forgetBroken(creds *Credentials, err error) {
+func (b *Bot) forgetBroken(creds *Credentials, conn *connection, err error) {
 	if failure.KindOf(err) == failure.Unreachable {
-		b.pool.retire(creds)
+		b.pool.discard(creds, conn)
 	}
 }
 

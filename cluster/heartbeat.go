@@ -51,6 +51,6 @@ func (b *Bot) SubmitHeartbeat(ctx context.Context, creds *Credentials, beat Hear
 		return false, nil
 	}
 	err = translate("sending a heartbeat", err)
-	b.forgetBroken(creds, err)
+	b.forgetBroken(creds, clt, err)
 	return true, err
 }

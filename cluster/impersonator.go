@@ -136,7 +136,7 @@ func (m *impersonator) findApp(ctx context.Context, name string) (types.Applicat
 	defer release()
 	found, err := clt.findApp(ctx, name)
 	if err != nil {
-		m.issuer.bot.forgetBroken(m.creds, err)
+		m.issuer.bot.forgetBroken(m.creds, clt, err)
 		return nil, err
 	}
 	if found != nil {
@@ -156,7 +156,7 @@ func (m *impersonator) session(ctx context.Context, app types.Application, ttl t
 	defer release()
 	major, err := m.issuer.bot.serverMajor(ctx, clt)
 	if err != nil {
-		m.issuer.bot.forgetBroken(m.creds, err)
+		m.issuer.bot.forgetBroken(m.creds, clt, err)
 		return nil, trace.Wrap(err)
 	}
 	if major >= botInstancesSince {

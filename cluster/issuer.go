@@ -234,7 +234,7 @@ func (i *Issuer) rolesFor(ctx context.Context, bot *Credentials, configured []st
 		role, err := clt.GetRole(callCtx, bot.Username())
 		if err != nil {
 			err = translate("reading the bot's role", err)
-			i.bot.forgetBroken(bot, err)
+			i.bot.forgetBroken(bot, clt, err)
 			return nil, err
 		}
 		roles := role.GetImpersonateConditions(types.Allow).Roles
@@ -280,7 +280,7 @@ func (i *Issuer) generate(ctx context.Context, bot *Credentials, req proto.UserC
 	}
 	defer release()
 	if err := i.bot.setPublicKey(ctx, clt, &req, key); err != nil {
-		i.bot.forgetBroken(bot, err)
+		i.bot.forgetBroken(bot, clt, err)
 		return nil, trace.Wrap(err)
 	}
 	callCtx, cancel := context.WithTimeout(ctx, rpcTimeout)
@@ -288,7 +288,7 @@ func (i *Issuer) generate(ctx context.Context, bot *Credentials, req proto.UserC
 	certs, err := clt.GenerateUserCerts(callCtx, req)
 	if err != nil {
 		err = translate("issuing a certificate", err)
-		i.bot.forgetBroken(bot, err)
+		i.bot.forgetBroken(bot, clt, err)
 		return nil, err
 	}
 	// The reply names the user authority only. The host authorities, with

@@ -131,13 +131,23 @@ func (p *pool) end(creds *Credentials) {
 }
 
 // retire closes the identity's connection as soon as nobody uses it. The next
-// get for the same identity dials a new one, so it's also how a connection that
-// broke is thrown away.
+// get for the same identity dials a new one.
 func (p *pool) retire(creds *Credentials) {
 	p.mu.Lock()
 	entry := p.entries[creds]
 	p.mu.Unlock()
 	if entry != nil {
+		p.drop(creds, entry)
+	}
+}
+
+// discard is retire for a connection that broke. Of several who notice, one after
+// the other, only the first does it: what was dialled since then stays.
+func (p *pool) discard(creds *Credentials, conn *connection) {
+	p.mu.Lock()
+	entry := p.entries[creds]
+	p.mu.Unlock()
+	if entry != nil && entry.has(conn) {
 		p.drop(creds, entry)
 	}
 }
@@ -174,6 +184,16 @@ func (p *pool) close() {
 	p.mu.Unlock()
 	for _, entry := range entries {
 		entry.close()
+	}
+}
+
+// has says whether it's this connection. What is still being dialled is none.
+func (e *pooled) has(conn *connection) bool {
+	select {
+	case <-e.ready:
+		return e.conn == conn
+	default:
+		return false
 	}
 }
 

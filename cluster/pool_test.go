@@ -112,6 +112,32 @@ func TestPoolRetiresWhatIsInUse(t *testing.T) {
 	require.True(t, closed(second))
 }
 
+// Several notice that one connection broke, some of them late.
+func TestPoolDiscardsABrokenConnectionOnce(t *testing.T) {
+	d := &dials{}
+	p := newPool(d.dial)
+	defer p.close()
+	creds := &Credentials{}
+	broken, releaseOne, err := p.get(t.Context(), creds)
+	require.NoError(t, err)
+	_, releaseOther, err := p.get(t.Context(), creds)
+	require.NoError(t, err)
+	p.discard(creds, broken)
+	releaseOne()
+	healthy, release, err := p.get(t.Context(), creds)
+	require.NoError(t, err)
+	release()
+	p.discard(creds, broken)
+	releaseOther()
+	require.True(t, closed(broken))
+	require.False(t, closed(healthy))
+	again, release, err := p.get(t.Context(), creds)
+	require.NoError(t, err)
+	release()
+	require.Same(t, healthy, again)
+	require.EqualValues(t, 2, d.count.Load())
+}
+
 // A replaced identity may be in use for a moment longer, and nobody retires its
 // connection again.
 func TestPoolKeepsNoConnectionOfAnEndedIdentity(t *testing.T) {

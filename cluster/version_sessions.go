@@ -106,7 +106,7 @@ func (s *sessions) alive(ctx context.Context, clt *connection, kept *session) (b
 		return false, nil
 	}
 	err = translate("looking for the application's session", err)
-	s.bot.forgetBroken(s.creds, err)
+	s.bot.forgetBroken(s.creds, clt, err)
 	return false, err
 }
 
@@ -116,7 +116,7 @@ func (s *sessions) alive(ctx context.Context, clt *connection, kept *session) (b
 func (s *sessions) create(ctx context.Context, clt *connection, app types.Application) (*session, error) {
 	if err := s.watch.start(ctx, clt); err != nil {
 		err = translate("watching application sessions", err)
-		s.bot.forgetBroken(s.creds, err)
+		s.bot.forgetBroken(s.creds, clt, err)
 		return nil, err
 	}
 	callCtx, cancel := context.WithTimeout(ctx, rpcTimeout)
@@ -130,7 +130,7 @@ func (s *sessions) create(ctx context.Context, clt *connection, app types.Applic
 	})
 	if err != nil {
 		err = translate("opening a session for application "+app.GetName(), err)
-		s.bot.forgetBroken(s.creds, err)
+		s.bot.forgetBroken(s.creds, clt, err)
 		return nil, err
 	}
 	seen, err := s.watch.wait(ctx, made.GetName())

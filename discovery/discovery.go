@@ -113,7 +113,7 @@ type Watched interface {
 	// what is there now, nil if it's gone; what we may not see may be told too.
 	// subscribed is called once nothing is missed any more. Changes are hints: a
 	// reader lists again. Watch returns nil when ctx ends, or when it's to be
-	// called again; failure.Refused says that we may not watch. Neither function
-	// blocks.
+	// called again; failure.Refused says that the role doesn't let us watch, and
+	// nothing else. Neither function blocks.
 	Watch(ctx context.Context, subscribed func(), changed func(key resource.Key, now *resource.Resource)) error
 }

@@ -21,7 +21,8 @@ const (
 	// the role may be another by then.
 	refusedRetry = 10 * time.Minute
 	// tellAfter is how many failures in a row are told: a proxy that restarts
-	// cuts every watch, and is no news.
+	// cuts every watch, and is no news. A watch that has stood for maxRetry ends
+	// the row.
 	tellAfter = 5
 	// soonLooks is how many changes in a row are followed at once, and pace the
 	// time between two beyond that: who fights with us makes no storm of lists.
@@ -71,35 +72,46 @@ func (h *heard) take() (states map[resource.Key][]*resource.Resource, missed tim
 	return states, h.missed
 }
 
-// hear has changes in Teleport wake the loop until ctx ends.
-func (r *Reconciler) hear(ctx context.Context) {
-	var watching sync.WaitGroup
+// hear has changes in Teleport wake the loop until ctx ends. It closes begun once
+// every watch stands, or has failed.
+func (r *Reconciler) hear(ctx context.Context, begun chan<- struct{}) {
+	var watching, beginning sync.WaitGroup
 	for kind, registry := range r.opts.Registries {
 		if watched, ok := registry.(Watched); ok {
-			watching.Go(func() { r.hearKind(ctx, kind, watched) })
+			beginning.Add(1)
+			watching.Go(func() { r.hearKind(ctx, kind, watched, sync.OnceFunc(beginning.Done)) })
 		}
 	}
+	beginning.Wait()
+	close(begun)
 	watching.Wait()
 }
 
-// hearKind watches one kind, again and again.
-func (r *Reconciler) hearKind(ctx context.Context, kind resource.Kind, registry Watched) {
+// hearKind watches one kind, again and again. It calls begun once the first watch
+// stands, or has failed.
+func (r *Reconciler) hearKind(ctx context.Context, kind resource.Kind, registry Watched, begun func()) {
+	defer begun()
 	told := false
 	for failures := 1; ctx.Err() == nil; failures++ {
-		began := time.Now()
+		began, stood := time.Now(), false
 		err := registry.Watch(ctx, func() {
-			told = false
+			stood = true
 			r.heard.gap(time.Now())
 			r.wakers.change.put("")
+			begun()
 		}, func(key resource.Key, now *resource.Resource) {
-			r.heard.change(key, now)
+			r.heard.change(key, r.needed(now))
 			r.wakers.change.put("")
 		})
+		begun()
 		if ctx.Err() != nil {
 			return
 		}
-		if time.Since(began) > maxRetry {
-			failures = 1
+		switch {
+		case stood && time.Since(began) > maxRetry:
+			told, failures = false, 1
+		case !stood && err == nil:
+			err = failure.New(failure.Transient, "watching %s ended before it had begun", kind)
 		}
 		wait := retryDelay(failures, r.opts.Random())
 		refused := failure.KindOf(err) == failure.Refused
@@ -111,8 +123,22 @@ func (r *Reconciler) hearKind(ctx context.Context, kind resource.Kind, registry 
 			r.log.WarnContext(ctx, "Changes in Teleport can't be watched; until they can, what others change is seen at the next full comparison.",
 				"kind", string(kind), diagnostics.KeyErr, err)
 		}
-		pause(ctx, wait)
+		r.wakers.watches[kind].await(ctx, wait)
 	}
+}
+
+// needed is as much of what was told as is looked at: of what isn't ours, that
+// it's there, and whose it is. It may hold credentials.
+func (r *Reconciler) needed(now *resource.Resource) *resource.Resource {
+	if now == nil || r.ours(now) {
+		return now
+	}
+	return &resource.Resource{Kind: now.Kind, Name: now.Name, Labels: now.Labels}
+}
+
+// ours says whether the marks say that it's ours and our source's.
+func (r *Reconciler) ours(res *resource.Resource) bool {
+	return res.Owner() == r.opts.Owner && res.Labels[resource.LabelSource] == r.opts.SourceName
 }
 
 // sift asks for a full comparison if what was heard concerns us.
@@ -142,16 +168,16 @@ func (r *Reconciler) concern(changes map[resource.Key]*resource.Resource) bool {
 	for i := range r.seen.all {
 		before := &r.seen.all[i]
 		now, changed := changes[before.Key()]
-		if !changed {
+		if !changed || !r.ours(before) {
 			continue
 		}
 		known[before.Key()] = true
-		if before.Owner() == r.opts.Owner && !same(now, before) {
+		if !same(now, before) {
 			return true
 		}
 	}
 	for key, now := range changes {
-		if now != nil && now.Owner() == r.opts.Owner && !known[key] {
+		if now != nil && r.ours(now) && !known[key] {
 			return true
 		}
 	}

@@ -27,6 +27,10 @@ type loudTeleport struct {
 	cut      chan struct{}
 	// refuse is what a watch is answered with.
 	refuse error
+	// ends has a watch return nil before it stands, and breaks just after that.
+	ends, breaks bool
+	// slow is how long it takes to subscribe.
+	slow time.Duration
 	// watches counts them.
 	watches int
 }
@@ -36,15 +40,23 @@ func newLoudTeleport(things ...resource.Resource) *loudTeleport {
 }
 
 func (l *loudTeleport) Watch(ctx context.Context, subscribed func(), changed func(resource.Key, *resource.Resource)) error {
+	pause(ctx, l.slow)
 	l.mu.Lock()
 	l.watches++
 	if err := l.refuse; err != nil {
 		l.mu.Unlock()
 		return err
 	}
+	if l.ends {
+		l.mu.Unlock()
+		return nil
+	}
 	cut := make(chan struct{})
 	l.listener, l.cut = changed, cut
 	subscribed()
+	if l.breaks {
+		close(cut)
+	}
 	l.mu.Unlock()
 	defer func() {
 		l.mu.Lock()
@@ -198,6 +210,56 @@ func TestAFreedNameIsTakenAtOnce(t *testing.T) {
 	})
 }
 
+// What somebody gives to us, labels and all, is ours from then on.
+func TestWhatBecomesOursIsMendedAtOnce(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		teleport := newLoudTeleport(theirs("a"))
+		r := newLoudRig(t, NewFakeSource(container("a")), teleport, nil)
+		stop := r.start(t)
+		after(5 * time.Second)
+		teleport.Put(at(ours("a"), "http://elsewhere"))
+		after(3 * time.Second)
+		require.Equal(t, ours("a"), teleport.All()["a"])
+		stop()
+	})
+}
+
+// Another service may have our owner: what it registers is none of our business.
+func TestAnotherServiceOfOurOwnerIsNoHint(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		elses := ours("b")
+		elses.Labels[resource.LabelSource] = "file/other"
+		teleport := newLoudTeleport(elses)
+		r := newLoudRig(t, NewFakeSource(container("a")), teleport, nil)
+		stop := r.start(t)
+		after(5 * time.Second)
+		lists := teleport.Lists()
+		for i := range 100 {
+			teleport.Put(at(elses, fmt.Sprint("http://", i)))
+			more := elses
+			more.Name = fmt.Sprint("c", i)
+			teleport.Put(more)
+			after(time.Second)
+		}
+		teleport.Drop("b")
+		after(time.Minute)
+		require.Equal(t, lists, teleport.Lists())
+		stop()
+	})
+}
+
+// Of what isn't ours nothing is kept that could be a secret.
+func TestOthersSpecsAreNotKept(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		r := newRig(t, NewFakeSource(), NewFakeTeleport(), nil)
+		mine, foreign := ours("a"), theirs("b")
+		require.Nil(t, r.needed(nil))
+		require.Equal(t, &mine, r.needed(&mine))
+		require.Nil(t, r.needed(&foreign).Spec)
+		require.Equal(t, foreign.Key(), r.needed(&foreign).Key())
+	})
+}
+
 // Our own writes are told as well, and lead to nothing.
 func TestOwnWritesAreNoHints(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
@@ -327,6 +389,88 @@ func TestWithoutTheRightToWatch(t *testing.T) {
 		require.Equal(t, 1, strings.Count(r.log.String(), "Changes in Teleport can't be watched"))
 		require.Contains(t, r.log.String(), "the role lacks read on app")
 	})
+}
+
+// A watch that never stands, or falls at once, is tried again soon, and told
+// once, whatever it says of itself.
+func TestAWatchThatNeverStands(t *testing.T) {
+	for name, spoil := range map[string]func(*loudTeleport){
+		"unreachable":          func(l *loudTeleport) { l.refuse = failure.New(failure.Unreachable, "no answer") },
+		"ends before it tells": func(l *loudTeleport) { l.ends = true },
+		"breaks at once":       func(l *loudTeleport) { l.breaks = true },
+	} {
+		t.Run(name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				teleport := newLoudTeleport()
+				spoil(teleport)
+				r := newLoudRig(t, NewFakeSource(container("a")), teleport, nil)
+				stop := r.start(t)
+				after(2 * time.Hour)
+				require.InDelta(t, 240, teleport.Watches(), 20)
+				stop()
+				require.Equal(t, 1, strings.Count(r.log.String(), "Changes in Teleport can't be watched"))
+			})
+		})
+	}
+}
+
+// When the cluster answers again nobody waits for what was refused before.
+func TestRetryNowWakesTheWatch(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		teleport := newLoudTeleport()
+		teleport.refuse = failure.New(failure.Refused, "the role lacks read on app")
+		r := newLoudRig(t, NewFakeSource(container("a")), teleport, nil)
+		stop := r.start(t)
+		after(time.Minute)
+		teleport.mu.Lock()
+		teleport.refuse = nil
+		teleport.mu.Unlock()
+		r.RetryNow("the cluster answers again")
+		after(time.Second)
+		teleport.Drop("a")
+		after(3 * time.Second)
+		require.Equal(t, []string{"a"}, teleport.Names())
+		stop()
+	})
+}
+
+// A start lists once, even if it takes a while to subscribe; it doesn't wait for
+// long.
+func TestAStartListsOnce(t *testing.T) {
+	for _, slow := range []time.Duration{0, time.Second, time.Minute} {
+		t.Run(slow.String(), func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				teleport := newLoudTeleport()
+				teleport.slow = slow
+				r := newLoudRig(t, NewFakeSource(container("a")), teleport, nil)
+				stop := r.start(t)
+				after(firstRead + 100*time.Millisecond)
+				require.Equal(t, []string{"a"}, teleport.Names())
+				after(30 * time.Second)
+				require.Equal(t, 1, teleport.Lists())
+				stop()
+			})
+		})
+	}
+}
+
+// A clock that is set back delays no look.
+func TestAClockThatIsSetBack(t *testing.T) {
+	s := schedule{random: func() float64 { return 0.5 }, interval: time.Hour}
+	now := time.Now()
+	s.begin(now)
+	s.worked(now, true, time.Time{})
+	due := s
+	s.bound(now)
+	require.Equal(t, due.next(), s.next(), "nothing is brought forward while the clock is right")
+
+	s.hear(now)
+	s.changed(now)
+	now = now.Add(-24 * time.Hour)
+	s.bound(now)
+	require.False(t, s.sift.After(now.Add(gathering)))
+	require.False(t, s.echo.After(now.Add(pace)))
+	require.False(t, s.full.After(now.Add(2*time.Hour)))
 }
 
 // Nobody changes anything: no call is made but the full comparisons'.

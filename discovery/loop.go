@@ -7,6 +7,7 @@ import (
 	"golang.org/x/time/rate"
 
 	"rollcall/diagnostics"
+	"rollcall/discovery/resource"
 )
 
 const (
@@ -15,7 +16,8 @@ const (
 	quiet = 50 * time.Millisecond
 	// longestQuiet bounds the wait where hints never cease.
 	longestQuiet = 500 * time.Millisecond
-	// firstRead is how long the first read waits for the subscription.
+	// firstRead is how long the first read waits for a subscription: Teleport's,
+	// and then the source's.
 	firstRead = 2 * time.Second
 	// longestNap bounds a sleep, so that due times are met after the host was
 	// suspended or its clock was set: timers know of neither.
@@ -39,11 +41,30 @@ func (n note) put(reason string) {
 	}
 }
 
-// wakers are what wakes the loop. They're safe for concurrent use.
-type wakers struct{ hint, full, retry, change note }
+// await waits for a request, for d or for ctx.
+func (n note) await(ctx context.Context, d time.Duration) {
+	timer := time.NewTimer(d)
+	defer timer.Stop()
+	select {
+	case <-ctx.Done():
+	case <-timer.C:
+	case <-n:
+	}
+}
+
+// wakers are what wakes the loop, and watches those that wait after a failed
+// watch of a kind. They're safe for concurrent use.
+type wakers struct {
+	hint, full, retry, change note
+	watches                   map[resource.Kind]note
+}
 
 func newWakers() wakers {
-	return wakers{hint: make(note, 1), full: make(note, 1), retry: make(note, 1), change: make(note, 1)}
+	watches := map[resource.Kind]note{}
+	for _, kind := range resource.Kinds() {
+		watches[kind] = make(note, 1)
+	}
+	return wakers{hint: make(note, 1), full: make(note, 1), retry: make(note, 1), change: make(note, 1), watches: watches}
 }
 
 // look is what the loop does next.
@@ -110,6 +131,23 @@ func (s *schedule) hear(now time.Time) {
 func (s *schedule) changed(now time.Time) {
 	if s.echo.IsZero() {
 		s.echo = now.Add(s.paced.ReserveN(now, 1).DelayFrom(now)).Round(0)
+	}
+}
+
+// bound brings what is due too late forward: the wall clock was set back
+// meanwhile.
+func (s *schedule) bound(now time.Time) {
+	for _, due := range []struct {
+		at      *time.Time
+		longest time.Duration
+	}{
+		{&s.full, max(maxRetry, jittered(s.interval, 1))},
+		{&s.echo, pace},
+		{&s.sift, gathering},
+	} {
+		if !due.at.IsZero() {
+			*due.at = earliest(*due.at, now.Add(due.longest).Round(0))
+		}
 	}
 }
 
@@ -189,6 +227,7 @@ func (r *Reconciler) loop(ctx context.Context, until func() time.Time) {
 // wait sleeps until there may be something to do, and returns false if there
 // isn't after all.
 func (r *Reconciler) wait(ctx context.Context) (look, bool) {
+	r.schedule.bound(time.Now())
 	nap := longestNap
 	if r.history.frozen() {
 		nap = frozenNap

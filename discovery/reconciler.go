@@ -198,7 +198,12 @@ func (r *Reconciler) RenewNow(reason string) { r.wakers.full.put(reason) }
 
 // RetryNow says that the cluster answers again: what failed is tried at once.
 // It doesn't block.
-func (r *Reconciler) RetryNow(reason string) { r.wakers.retry.put(reason) }
+func (r *Reconciler) RetryNow(reason string) {
+	r.wakers.retry.put(reason)
+	for _, watch := range r.wakers.watches {
+		watch.put(reason)
+	}
+}
 
 // Alive returns an error if a comparison hangs.
 func (r *Reconciler) Alive() error { return r.pulse.Alive() }
@@ -242,11 +247,20 @@ func (r *Reconciler) work(ctx context.Context, until func() time.Time) error {
 	ctx, cancel := context.WithCancel(ctx)
 	var watching sync.WaitGroup
 	watching.Go(func() { r.watch(ctx) })
-	watching.Go(func() { r.hear(ctx) })
+	begun := make(chan struct{})
+	watching.Go(func() { r.hear(ctx, begun) })
 	defer func() {
 		cancel()
 		watching.Wait()
 	}()
+	// Who subscribes first and lists then misses nothing, and lists once.
+	first := time.NewTimer(firstRead)
+	defer first.Stop()
+	select {
+	case <-begun:
+	case <-first.C:
+	case <-ctx.Done():
+	}
 	r.loop(ctx, until)
 	return nil
 }

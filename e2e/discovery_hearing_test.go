@@ -34,7 +34,7 @@ func TestDiscoveryHearsOfOthersChanges(t *testing.T) {
 			began := time.Now()
 			// The cluster's own cache may still show what is gone already.
 			agent.WaitFor(t, patience, "the resource to be made anew", func() error {
-				if lines(r.log(agent), "op=create", "kind="+k.name) < 2 {
+				if lines(r.log(agent), "op=create", "kind="+k.name, "outcome=ok") < 2 {
 					return trace.NotFound("not yet")
 				}
 				return nil
@@ -53,8 +53,17 @@ func TestDiscoveryHearsOfOthersChanges(t *testing.T) {
 			changed.SetStaticLabels(labels)
 			require.NoError(t, k.update(t.Context(), admin, changed))
 			agent.WaitFor(t, patience, "the label to be mended", func() error {
-				if lines(r.log(agent), "op=update", "kind="+k.name) < 1 {
+				if lines(r.log(agent), "op=update", "kind="+k.name, "outcome=ok") < 1 {
 					return trace.NotFound("not yet")
+				}
+				return nil
+			})
+			harness.Eventually(t, patience, "the label as it was", func() error {
+				switch mended := k.find(t, r.cluster, k.of(r)); {
+				case mended == nil:
+					return trace.NotFound("it isn't there")
+				case mended.GetStaticLabels()["team"] != r.name:
+					return trace.BadParameter("it's %q", mended.GetStaticLabels()["team"])
 				}
 				return nil
 			})
@@ -75,6 +84,14 @@ func TestDiscoveryTakesAFreedName(t *testing.T) {
 	r.write(t, r.app(name, "http://127.0.0.1:1"))
 	agent := a.run(t)
 	a.state(t, agent, "in conflict", func(s state) bool { return s.Message != "" && s.Ready })
+	// A name that is taken is tried twice more by itself. From then on it's
+	// nothing but what is heard that has it tried.
+	agent.WaitFor(t, patience, "the last attempt", func() error {
+		if lines(r.log(agent), "op=create", "outcome=conflict") < 3 {
+			return trace.NotFound("not yet")
+		}
+		return nil
+	})
 	require.Empty(t, r.registered(t))
 
 	r.cluster.Tctl(t, "rm", "app/"+name)

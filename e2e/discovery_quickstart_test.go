@@ -84,14 +84,14 @@ func (n *newcomer) does(t *testing.T, lines ...string) (agent *harness.Process) 
 	return agent
 }
 
-// sees waits until a command prints a text, or no more.
+// sees waits until a command succeeds and prints a text, or no more.
 func (n *newcomer) sees(t *testing.T, line, text string, there bool) {
 	t.Helper()
 	harness.Eventually(t, patience, fmt.Sprintf("%q in what %q prints: %v", text, line, there), func() error {
 		p := n.types(t, line)
-		p.Wait(t)
-		if strings.Contains(p.Stdout.String(), text) != there {
-			return fmt.Errorf("it prints %s%s", p.Stdout, p.Stderr)
+		code := p.Wait(t).ExitCode
+		if code != 0 || strings.Contains(p.Stdout.String(), text) != there {
+			return fmt.Errorf("it ends with %d and prints %s%s", code, p.Stdout, p.Stderr)
 		}
 		return nil
 	})
