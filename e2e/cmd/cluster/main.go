@@ -84,23 +84,25 @@ func run(args []string, stdin io.Reader, stdout, stderr io.Writer) int {
 			cancel()
 		}()
 	}
-	err = serve(ctx, opts, stdout)
-	if opts.leash != "" && (orphaned.Load() || os.Getppid() != parent) {
-		removeAll(opts.leash)
-	}
-	if err != nil {
+	code := 0
+	if err := serve(ctx, opts, stdout); err != nil {
 		fmt.Fprintf(stderr, "cluster: %v\n", err)
-		return 1
+		code = 1
 	}
-	return 0
+	if opts.leash != "" && (orphaned.Load() || os.Getppid() != parent) {
+		becomeRemoval(opts.leash, stderr)
+	}
+	return code
 }
 
-// removeAll removes a directory, also from under what still writes there: parts of
-// the cluster go on for a moment after its end.
-func removeAll(dir string) {
-	for end := time.Now().Add(10 * time.Second); os.RemoveAll(dir) != nil && time.Now().Before(end); {
-		time.Sleep(50 * time.Millisecond)
-	}
+// becomeRemoval removes a directory and ends the process: it becomes rm, so that
+// nothing of the cluster is left that would go on for a moment, and make some of
+// the directory anew. It returns only if that can't be.
+func becomeRemoval(dir string, stderr io.Writer) {
+	signal.Ignore(syscall.SIGINT, syscall.SIGTERM) // rm is to be left alone, too
+	err := syscall.Exec("/bin/rm", []string{"rm", "-rf", "--", dir}, nil)
+	fmt.Fprintf(stderr, "cluster: %s can't be removed by rm: %v\n", dir, err)
+	_ = os.RemoveAll(dir) // the most that can be done
 }
 
 func parse(args []string, stderr io.Writer) (options, error) {
