@@ -129,7 +129,7 @@ func (r *Reconciler) input(now time.Time) plan.Input {
 	return plan.Input{
 		Owner: r.opts.Owner, Source: r.opts.SourceName,
 		Desired: r.desired, Actual: r.seen.all,
-		GoodReads: r.goodReads, Readable: from, Lost: lost, Pending: r.pending(), Absences: r.absences,
+		GoodReads: r.goodReads, Readable: from, Lost: lost, Pending: r.pending(), Outgoing: r.outgoing(), Absences: r.absences,
 		Policy: r.opts.Policy, Guard: r.opts.Guard, History: r.history.Recent(now),
 		TTL: r.opts.TTL, Now: now,
 	}

@@ -99,6 +99,10 @@ type Delayed interface {
 	// and aren't registered: not yet (true), or not any more, although whoever
 	// registers them is to come back (false). It's safe for concurrent use.
 	Pending() map[string]bool
+	// Outgoing returns what of ours is served still beside what is listed, or was
+	// written since, under the same name: it only goes when what was begun has
+	// succeeded. It's safe for concurrent use.
+	Outgoing() []resource.Resource
 }
 
 // Registry is where resources of one kind are registered.

@@ -65,6 +65,35 @@ func TestAPublicAddressMovesWhenItIsFree(t *testing.T) {
 	})
 }
 
+// An update that was only begun gives nothing up yet: if its agent never registers,
+// the one before it serves the address on, and nobody else gets it.
+func TestAPublicAddressMovesWhenItIsServedNoMore(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		source, teleport := NewFakeSource(public(container("one"), "x.test")), &starting{FakeTeleport: NewFakeTeleport()}
+		r := newRig(t, source, teleport.FakeTeleport, func(o *Options) {
+			o.Registries = map[resource.Kind]Registry{resource.KindApp: teleport}
+		})
+		defer r.start(t)()
+		after(5 * time.Second)
+
+		teleport.outgoing.Store(&[]resource.Resource{teleport.All()["one"]})
+		source.Set(public(container("one"), "y.test"))
+		source.Set(public(container("two"), "x.test"))
+		began := source.Reads()
+		after(4 * time.Minute)
+		require.Equal(t, []string{"one"}, teleport.Names())
+		require.Equal(t, "y.test", publicAddr(teleport.All()["one"]), "as it's to be")
+		require.Less(t, source.Reads()-began, 20, "a wish that waits costs nothing")
+		require.Contains(t, r.status().Message, "1 that wait for a name or an address")
+
+		teleport.outgoing.Store(nil)
+		r.Changed()
+		after(time.Second)
+		require.Equal(t, []string{"one", "two"}, teleport.Names())
+		require.Equal(t, "x.test", publicAddr(teleport.All()["two"]))
+	})
+}
+
 // Somebody registers another application with the public address of ours: its users
 // may reach that, so it's an alarm until one of them goes.
 func TestAStrangerWithOurPublicAddressIsAnAlarm(t *testing.T) {

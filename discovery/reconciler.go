@@ -196,6 +196,14 @@ func (r *Reconciler) Name() string { return r.opts.Name }
 // RenewNow asks for a full comparison now. It doesn't block.
 func (r *Reconciler) RenewNow(reason string) { r.wakers.full.put(reason) }
 
+// Changed tells of a change of what is registered that a registry knows by itself.
+// It's followed as one that was heard of is: however many there are, it's a few
+// full comparisons. It doesn't block.
+func (r *Reconciler) Changed() {
+	r.heard.gap(time.Now())
+	r.wakers.change.put("")
+}
+
 // RetryNow says that the cluster answers again: what failed is tried at once.
 // It doesn't block.
 func (r *Reconciler) RetryNow(reason string) {

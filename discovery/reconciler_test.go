@@ -659,16 +659,53 @@ func TestOurOwnWriteFromBeforeARestart(t *testing.T) {
 // written is registered later.
 type starting struct {
 	*FakeTeleport
-	pending atomic.Pointer[map[string]bool]
+	pending  atomic.Pointer[map[string]bool]
+	outgoing atomic.Pointer[[]resource.Resource]
 }
 
 func (s *starting) WriteTimeout() time.Duration { return time.Minute }
+
+func (s *starting) Outgoing() []resource.Resource {
+	if all := s.outgoing.Load(); all != nil {
+		return *all
+	}
+	return nil
+}
 
 func (s *starting) Pending() map[string]bool {
 	if names := s.pending.Load(); names != nil {
 		return *names
 	}
 	return nil
+}
+
+// Many agents register one after the other. Each is told of; the first few are looked
+// at at once, and the others together.
+func TestManyThatWereBegunAreFewLooks(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		teleport := &starting{FakeTeleport: NewFakeTeleport()}
+		r := newRig(t, NewFakeSource(container("a")), teleport.FakeTeleport, func(o *Options) {
+			o.Registries = map[resource.Kind]Registry{resource.KindApp: teleport}
+			o.Interval = time.Hour
+		})
+		defer r.start(t)()
+		after(10 * time.Second)
+		lists := func() int { n, _ := teleport.Reads(); return n }
+		before := lists()
+		r.Changed()
+		after(time.Second)
+		require.Equal(t, 1, lists()-before)
+		for range 200 {
+			r.Changed()
+			after(600 * time.Millisecond)
+		}
+		after(time.Minute)
+		require.LessOrEqual(t, lists()-before, soonLooks+int(3*time.Minute/pace)+1)
+		require.Greater(t, lists()-before, soonLooks)
+		before = lists()
+		after(10 * time.Minute)
+		require.Equal(t, before, lists(), "the last was looked at, too")
+	})
 }
 
 // What was only begun isn't registered yet; and it may take longer to begin than a

@@ -179,6 +179,17 @@ func (s *registered) merge(written map[resource.Key]*resource.Resource) {
 	s.all = all
 }
 
+// outgoing are what updates that were only begun haven't ended yet; see Delayed.
+func (r *Reconciler) outgoing() []resource.Resource {
+	var all []resource.Resource
+	for _, kind := range resource.Kinds() {
+		if delayed, ok := r.opts.Registries[kind].(Delayed); ok {
+			all = append(all, delayed.Outgoing()...)
+		}
+	}
+	return all
+}
+
 func sortedKeys(m map[resource.Key]*resource.Resource) []resource.Key {
 	keys := make([]resource.Key, 0, len(m))
 	for key := range m {

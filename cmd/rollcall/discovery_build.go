@@ -158,7 +158,7 @@ func (a *agent) assemble(s *discoveryService, access *cluster.Access, env enviro
 		return trace.Wrap(err)
 	}
 	if s.begun != nil && use == hosted {
-		s.begun(func() { s.RenewNow("an agent has registered, or has failed to") })
+		s.begun(s.Changed)
 	}
 	return nil
 }

@@ -17,7 +17,7 @@ type await struct{ wish, action int }
 
 // await tells of a wish that waits until who has its public address has given it up.
 func (m *maker) await(i int, own *resource.Resource) {
-	r := &m.in.Actual[m.publicHolders(i)[0]]
+	r := m.publicHolders(i)[0]
 	m.awaitFor(i, own, fmt.Sprintf("the public_addr %s is still that of %s (%q), which gives it up first", publicAddr(r), r.Key(), r.Workload()))
 }
 
@@ -44,8 +44,8 @@ func (m *maker) stall() {
 		}
 	}
 	for _, w := range m.awaits {
-		for _, at := range m.publicHolders(w.wish) {
-			holder, keeps := kept[m.in.Actual[at].Key()]
+		for _, r := range m.publicHolders(w.wish) {
+			holder, keeps := kept[r.Key()]
 			if !keeps {
 				continue
 			}

@@ -51,6 +51,9 @@ type Input struct {
 	// Pending are those of Actual that are ours and not registered: whoever is to
 	// register them is on the way (true), or had done so and is away (false).
 	Pending map[resource.Key]bool
+	// Outgoing are served still although Actual has, under the same name, what is to
+	// be there instead: that may not come to be. All are ours.
+	Outgoing []resource.Resource
 	// Absences is the memory that the plan before had returned.
 	Absences map[resource.Key]Absence
 	// Policy says what may be done; empty: everything.

@@ -27,6 +27,8 @@ func publicAddr(r *resource.Resource) string {
 type publicUse struct {
 	// wishes are by index in Desired, and registered in Actual.
 	wishes, registered []int
+	// outgoing is what is served with it still, and is to give it up.
+	outgoing []*resource.Resource
 }
 
 // indexPublic notes who uses which public address. It's called when the claims are
@@ -53,6 +55,11 @@ func (m *maker) indexPublic() {
 	for i := range m.in.Actual {
 		if use := m.public[publicAddr(&m.in.Actual[i])]; use != nil {
 			use.registered = append(use.registered, i)
+		}
+	}
+	for i := range m.in.Outgoing {
+		if use := m.public[publicAddr(&m.in.Outgoing[i])]; use != nil {
+			use.outgoing = append(use.outgoing, &m.in.Outgoing[i])
 		}
 	}
 }
@@ -126,17 +133,22 @@ func keeps(has bool) string {
 }
 
 // publicHolders are resources of ours that are registered with the public address
-// of a wish for another workload.
-func (m *maker) publicHolders(i int) []int {
+// of a wish for another workload, or are served with it still.
+func (m *maker) publicHolders(i int) []*resource.Resource {
 	d := &m.in.Desired[i]
 	use := m.public[publicAddr(&d.Resource)]
 	if use == nil || m.hasPublic(i, use) {
 		return nil
 	}
-	var holders []int
+	var holders []*resource.Resource
 	for _, at := range use.registered {
 		if m.mine[at] && m.in.Actual[at].Key() != d.Resource.Key() {
-			holders = append(holders, at)
+			holders = append(holders, &m.in.Actual[at])
+		}
+	}
+	for _, r := range use.outgoing {
+		if r.Key() != d.Resource.Key() && r.Workload() != d.Workload {
+			holders = append(holders, r)
 		}
 	}
 	return holders
@@ -147,8 +159,7 @@ func (m *maker) publicHolders(i int) []int {
 // asks for another address, or because it's to be deleted.
 func (m *maker) refusedPublic(i int) bool {
 	own := m.registered(i)
-	for _, at := range m.publicHolders(i) {
-		r := &m.in.Actual[at]
+	for _, r := range m.publicHolders(i) {
 		if j, asked := m.claimant(r); asked {
 			why := fmt.Sprintf("%s has the public_addr %s and stays as it is: %s", r.Key(), publicAddr(r), m.refusals[j])
 			switch {

@@ -24,9 +24,14 @@ type moves struct {
 	wishes     map[int]Desired
 	renamed    int
 	registered map[resource.Key]resource.Resource
-	absences   map[resource.Key]Absence
-	history    History
-	now        time.Time
+	// outgoing is what is served until an update has taken effect; agents says that
+	// it does so some time later, which joins tells.
+	outgoing map[resource.Key][]resource.Resource
+	agents   bool
+	joins    *rand.Rand
+	absences map[resource.Key]Absence
+	history  History
+	now      time.Time
 	// failing is the chance that a write fails.
 	failing float64
 	last    Plan
@@ -47,6 +52,7 @@ func TestNoPlanDoublesAPublicAddress(t *testing.T) {
 		m := &moves{
 			t: t, seed: seed, random: rand.New(rand.NewPCG(seed, 2)), wishes: map[int]Desired{},
 			registered: map[resource.Key]resource.Resource{}, now: noon,
+			outgoing: map[resource.Key][]resource.Resource{}, agents: seed%2 == 0, joins: rand.New(rand.NewPCG(seed, 3)),
 		}
 		m.failing = []float64{0, 0.1, 0.4}[m.random.IntN(3)]
 		for range 20 {
@@ -135,6 +141,7 @@ func (m *moves) look() {
 	actual := slices.Collect(maps.Values(m.registered))
 	slices.SortFunc(actual, func(a, b resource.Resource) int { return strings.Compare(a.Name, b.Name) })
 	in := input(wishes, actual...)
+	in.Outgoing = m.join()
 	in.Absences, in.History, in.Now = m.absences, m.history.Recent(m.now), m.now
 	m.last = Make(in)
 	m.absences, m.history = m.last.Absences, m.history.Settle(m.last, m.now)
@@ -153,6 +160,20 @@ func (m *moves) look() {
 			m.write(&a)
 		}
 	}
+}
+
+// join lets some updates take effect, and returns what is served until the others
+// do.
+func (m *moves) join() (served []resource.Resource) {
+	keys := slices.SortedFunc(maps.Keys(m.outgoing), func(a, b resource.Key) int { return strings.Compare(a.Name, b.Name) })
+	for _, key := range keys {
+		if m.failing == 0 || m.joins.IntN(3) == 0 {
+			delete(m.outgoing, key)
+			continue
+		}
+		served = append(served, m.outgoing[key]...)
+	}
+	return served
 }
 
 func (m *moves) count() {
@@ -175,11 +196,21 @@ func (m *moves) write(a *Action) {
 	if a.Op == OpDelete {
 		m.history = m.history.Begin(m.now, []resource.Key{a.Key})
 		delete(m.registered, a.Key)
+		delete(m.outgoing, a.Key)
 		return
+	}
+	if before, there := m.registered[a.Key]; there && m.agents {
+		m.outgoing[a.Key] = append(m.outgoing[a.Key], before)
 	}
 	m.registered[a.Key] = *a.After
 	addr := publicAddr(a.After)
-	for _, other := range m.registered {
+	served := slices.Collect(maps.Values(m.registered))
+	for key, outgoing := range m.outgoing {
+		if key != a.Key {
+			served = append(served, outgoing...)
+		}
+	}
+	for _, other := range served {
 		if addr != "" && publicAddr(&other) == addr && other.Owner() == us && other.Workload() != a.After.Workload() {
 			m.t.Fatalf("seed %d: after %s %s both that and %s have %s\nthe plan: %s", m.seed, a.Op, a.Key, other.Key(), addr, short(m.last))
 		}

@@ -164,6 +164,29 @@ func TestPublicAddressesTellWhy(t *testing.T) {
 	require.Equal(t, 3, p.ExitCode())
 }
 
+// Nor is one given away while the agent before the newest serves with it. Its own
+// workload may ask for it again, under whatever name.
+func TestAPublicAddressThatIsServedStill(t *testing.T) {
+	const x, y = "x.example.com", "y.example.com"
+	plan := func(wishes ...Desired) Plan {
+		in := input(wishes, reached(own("a", "one"), y))
+		in.Outgoing = []resource.Resource{reached(own("a", "one"), x)}
+		return Make(in)
+	}
+	p := plan(public("a", "one", y), public("b", "two", x))
+	require.Equal(t, "blocked two(b) by address", short(p))
+	require.Equal(t, `the public_addr x.example.com is still that of app/one ("a"), which gives it up first`, p.Actions[0].Reason)
+	require.True(t, p.Actions[0].Waiting)
+	require.Empty(t, p.Troubles())
+	require.Equal(t, "update one(a)", short(plan(public("a", "one", x))))
+	require.Equal(t, "create three(a), delete one(a)", short(plan(public("a", "three", x))))
+
+	in := input([]Desired{public("b", "two", x)}, reached(own("a", "one"), y), app("two", "http://10.0.0.2:80", nil))
+	in.Outgoing = []resource.Resource{reached(own("a", "one"), x)}
+	_, err := Adopt(in, in.Desired[0].Resource.Key(), "")
+	require.ErrorContains(t, err, "the public_addr x.example.com, which app/one has already")
+}
+
 // An address moves when who had it has given it up, not when that is planned.
 func TestAPublicAddressMovesAfterItsHolder(t *testing.T) {
 	const x, y = "x.example.com", "y.example.com"

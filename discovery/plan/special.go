@@ -106,6 +106,14 @@ func (in *Input) asks(kind resource.Kind, workload string) bool {
 	return false
 }
 
+// served is what is registered, and then what is served still.
+func (in *Input) served(i int) *resource.Resource {
+	if i < len(in.Actual) {
+		return &in.Actual[i]
+	}
+	return &in.Outgoing[i-len(in.Actual)]
+}
+
 // publicTaken says who has the public address that a workload asks for, or asks for
 // it, too; nil: nobody.
 func (in *Input) publicTaken(d *Desired, actual *resource.Resource) error {
@@ -113,8 +121,8 @@ func (in *Input) publicTaken(d *Desired, actual *resource.Resource) error {
 	if addr == "" {
 		return nil
 	}
-	for i := range in.Actual {
-		other := &in.Actual[i]
+	for i := range len(in.Actual) + len(in.Outgoing) {
+		other := in.served(i)
 		if other.Key() == actual.Key() || publicAddr(other) != addr || in.ours(other) && other.Workload() == d.Workload {
 			continue
 		}

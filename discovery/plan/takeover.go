@@ -91,8 +91,7 @@ func (m *maker) waitsFor(i int) (int, bool) {
 			return other, true
 		}
 	}
-	for _, at := range m.publicHolders(i) {
-		r := &m.in.Actual[at]
+	for _, r := range m.publicHolders(i) {
 		if j, asked := m.claimant(r); asked && m.outcomes[j] == undecided {
 			return j, true
 		}

@@ -38,12 +38,13 @@ func (g *Registry) noteUnserved(groups []*group) {
 
 // expect has whoever listens told when one of the agents that a List found without
 // a record has one, or is in trouble by now. Of those that a join waits for it's
-// told by that; the others were on their way before we began, or are away.
+// told by that; the others were on their way before we began (the first of their
+// application, or to replace one that serves), or are away.
 func (g *Registry) expect(groups []*group, settings string) {
 	now := time.Now()
 	expected := map[string]*group{}
 	for _, one := range groups {
-		if one.unserved() && !one.agents[0].joining && one.trouble(&g.opts, settings, now) == "" {
+		if one.unjoined() && !one.agents[0].joining && one.trouble(&g.opts, settings, now) == "" {
 			expected[one.name] = one
 		}
 	}
@@ -87,7 +88,8 @@ func (g *Registry) awaitAny(ctx context.Context, expected map[string]*group, set
 	}
 }
 
-// anyServed says whether any of the applications has its agent's record.
+// anyServed says whether any of the applications has an agent's record that it
+// hadn't.
 func (g *Registry) anyServed(ctx context.Context, expected map[string]*group) bool {
 	ctx, cancel := context.WithTimeout(ctx, lookTimeout)
 	defer cancel()
@@ -104,7 +106,7 @@ func (g *Registry) anyServed(ctx context.Context, expected map[string]*group) bo
 			continue
 		}
 		for _, agent := range one.agents {
-			if agent.node == record.node {
+			if agent.node == record.node && !one.present[agent.node] {
 				return true
 			}
 		}

@@ -213,11 +213,9 @@ func TestExpectsWhatAListFound(t *testing.T) {
 			require.Fail(t, "nobody was told")
 		}
 	}
-	// again is the registry after a restart of ours; one agent has been started.
-	again := func(t *testing.T) (*bench, <-chan struct{}) {
+	// restart is the registry after a restart of ours, which has listed.
+	restart := func(t *testing.T, b *bench) <-chan struct{} {
 		t.Helper()
-		b := newBench(t)
-		require.NoError(t, b.Create(t.Context(), web("grafana")))
 		before := b.Registry
 		before.Close()
 		next, err := build(before.engine.docker, b.cluster, before.opts, testOwner, before.seals.key, before.log)
@@ -229,6 +227,14 @@ func TestExpectsWhatAListFound(t *testing.T) {
 		b.Registry = next
 		_, err = b.List(t.Context())
 		require.NoError(t, err)
+		return told
+	}
+	// again is one with an agent that has been started.
+	again := func(t *testing.T) (*bench, <-chan struct{}) {
+		t.Helper()
+		b := newBench(t)
+		require.NoError(t, b.Create(t.Context(), web("grafana")))
+		told := restart(t, b)
 		require.Equal(t, map[string]bool{"grafana": true}, b.Pending())
 		return b, told
 	}
@@ -256,6 +262,24 @@ func TestExpectsWhatAListFound(t *testing.T) {
 		b.cluster.servers = records
 		b.cluster.mu.Unlock()
 		heard(t, told)
+	})
+	t.Run("it replaces another", func(t *testing.T) {
+		b := newBench(t)
+		_, fresh, changed := b.replacing(t)
+		told := restart(t, b)
+		require.Empty(t, b.Pending())
+		looks := b.cluster.lookUps()
+		require.Eventually(t, func() bool { return b.cluster.lookUps() > looks+2 }, 30*time.Second, time.Millisecond)
+		require.Empty(t, told, "the record of the one that serves is no news")
+		b.cluster.registered(t, fresh.name, changed)
+		heard(t, told)
+		all, err := b.List(t.Context())
+		require.NoError(t, err)
+		require.Equal(t, troubleToken, all[0].Labels[LabelState], "so there's an update, and then")
+		require.NoError(t, b.Update(t.Context(), changed))
+		require.Len(t, b.engine.boxes, 1)
+		require.Empty(t, b.cluster.tokens)
+		require.Empty(t, b.Outgoing())
 	})
 	t.Run("it doesn't in time", func(t *testing.T) {
 		b, _ := again(t)

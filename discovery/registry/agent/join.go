@@ -198,6 +198,7 @@ func (g *Registry) drop(id string) {
 	g.mu.Lock()
 	defer g.mu.Unlock()
 	delete(g.known, id)
+	delete(g.outgoing, id)
 }
 
 // forget drops what was known of containers that aren't there any more.

@@ -135,6 +135,9 @@ func (g *group) ours() bool { return len(g.agents) > 0 || len(g.stale) > 0 }
 // unserved says whether we have an agent for it, and none has a record.
 func (g *group) unserved() bool { return len(g.agents) > 0 && len(g.present) == 0 }
 
+// unjoined says whether the newest agent has no record, whatever others serve.
+func (g *group) unjoined() bool { return len(g.agents) > 0 && !g.present[g.agents[0].node] }
+
 // left says whether the agent has registered before.
 func (g *group) left() bool { return g.agents[0].spent && !g.agents[0].failed }
 

@@ -54,6 +54,9 @@ type Registry struct {
 	// unserved are those of our applications that no agent has registered; see
 	// Pending.
 	unserved map[string]bool
+	// outgoing is what our agents besides the newest of an application were started
+	// for, by the container's ID; see Outgoing.
+	outgoing map[string]resource.Resource
 	// expecting ends the looking for agents that nobody waits for; nil: none are
 	// looked for.
 	expecting context.CancelFunc
@@ -114,7 +117,7 @@ func build(docker *client.Client, access access, opts Options, owner string, key
 	ctx, cancel := context.WithCancel(context.Background())
 	return &Registry{
 		opts: opts, owner: owner, seals: sealer{key}, access: access, engine: &engine{docker: docker, owner: owner}, log: log,
-		poll: joinPoll, ctx: ctx, cancel: cancel, failures: failures{}, known: map[string]*known{}, strangers: map[string]bool{}, removed: map[string]time.Time{}, unserved: map[string]bool{},
+		poll: joinPoll, ctx: ctx, cancel: cancel, failures: failures{}, known: map[string]*known{}, strangers: map[string]bool{}, removed: map[string]time.Time{}, unserved: map[string]bool{}, outgoing: map[string]resource.Resource{},
 	}, nil
 }
 
@@ -170,6 +173,7 @@ func (g *Registry) List(ctx context.Context) ([]resource.Resource, error) {
 		return nil, trace.Wrap(err)
 	}
 	g.noteUnserved(groups)
+	g.noteOutgoing(groups)
 	g.expect(groups, settings)
 	all := make([]resource.Resource, 0, len(groups))
 	for _, one := range groups {

@@ -150,11 +150,12 @@ func (g *Registry) start(ctx context.Context, r resource.Resource, settings stri
 		return trace.Wrap(err, "starting the agent of %s", r.Key())
 	}
 	g.log.InfoContext(ctx, "An agent was started.", "app", r.Name, "container", node)
+	g.mu.Lock()
 	if len(replaced) == 0 {
-		g.mu.Lock()
 		g.unserved[r.Name] = true
-		g.mu.Unlock()
 	}
+	g.leave(replaced)
+	g.mu.Unlock()
 	g.await(agent, secret, replaced)
 	return nil
 }
