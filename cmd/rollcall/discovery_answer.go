@@ -111,14 +111,12 @@ func (s *discoveryService) apply(ctx context.Context, q question) (*reply, error
 		}
 		s.Approve(q.Acknowledge)
 	}
-	before, result, err := s.Apply(ctx)
+	before, result, err, unsettled := s.finish(ctx)
 	if err != nil && result.Fatal == nil && len(before.Actions) == 0 && len(result.Failures) == 0 {
 		return nil, trace.Wrap(err) // it didn't come to a plan
 	}
-	if s.settle != nil {
-		if err := s.settle(ctx); err != nil {
-			return nil, trace.Wrap(err)
-		}
+	if unsettled != nil {
+		return nil, unsettled
 	}
 	return s.appliedReply(ctx, result, q)
 }

@@ -86,13 +86,11 @@ func (r *discoveryRunner) Once(ctx context.Context) error {
 		return trace.Wrap(err)
 	}
 	defer built.close()
-	if err := built.Once(ctx); err != nil {
-		return trace.Wrap(err)
+	_, _, err, unsettled := built.finish(ctx)
+	if unsettled != nil {
+		return unsettled // what waits does so for this
 	}
-	if built.settle != nil {
-		return trace.Wrap(built.settle(ctx))
-	}
-	return nil
+	return trace.Wrap(err)
 }
 
 func (r *discoveryRunner) set(built *discoveryService) {
