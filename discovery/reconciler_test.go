@@ -526,6 +526,83 @@ func TestASourceThatNeverSettlesIsTold(t *testing.T) {
 	}
 }
 
+// While events are lost time alone opens nothing: the source isn't read again and
+// again, and the alarm comes when it's due all the same. One that ended with a failure
+// of the source is told anew the next time.
+func TestLostEventsAreWaitedForInPeace(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		teleport := NewFakeTeleport(ours("a"), ours("gone"))
+		source := &booting{FakeSource: NewFakeSource(container("a"), container("gone"))}
+		r := newRig(t, source.FakeSource, teleport, func(o *Options) {
+			o.Source, o.Guard.Settle = source, time.Second
+		})
+		stop := r.start(t)
+		after(time.Hour)
+		source.lost.Store(true)
+		source.Stop("gone")
+		before := source.Reads()
+		after(10*time.Minute - time.Second)
+		require.Contains(t, r.status().Message, "1 to be deleted once the source has settled")
+		after(2 * time.Second)
+		require.Contains(t, r.status().Message, "can't be followed again")
+		require.Contains(t, r.status().Message, "where there's no network bridge (Podman, or Docker without it), each stream of events must stay open")
+		after(50 * time.Minute)
+		require.Less(t, source.Reads()-before, 30)
+
+		source.Fail(errors.New("no such socket"))
+		r.RenewNow("now")
+		after(time.Minute)
+		source.Fail(nil)
+		after(5 * time.Minute)
+		require.Equal(t, 1, strings.Count(r.log.String(), "Nothing is deregistered"))
+		after(10 * time.Minute)
+		require.Equal(t, 2, strings.Count(r.log.String(), "Nothing is deregistered"))
+		require.Empty(t, teleport.Writes())
+		stop()
+	})
+}
+
+// What waited for the source to settle, and doesn't any more, isn't counted on because
+// something else was wrong when it ended.
+func TestAnotherTroubleHidesNoSettling(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		teleport := NewFakeTeleport(ours("a"), ours("gone"))
+		source := &booting{FakeSource: NewFakeSource(container("a"), container("gone"))}
+		r := newRig(t, source.FakeSource, teleport, func(o *Options) {
+			o.Source, o.Guard.Settle = source, time.Minute
+		})
+		stop := r.start(t)
+		after(time.Hour)
+		source.lost.Store(true)
+		source.Stop("gone")
+		after(time.Minute)
+		teleport.fault = func(op, name string) error {
+			if op == "create" && name == "b" {
+				return failure.New(failure.Refused, "no rule for it")
+			}
+			return nil
+		}
+		source.Set(container("b"))
+		after(time.Minute)
+		source.lost.Store(false)
+		after(3 * time.Hour)
+		require.Equal(t, []string{"delete gone"}, teleport.Writes())
+		require.Contains(t, r.status().Message, "no rule for it")
+
+		source.lost.Store(true)
+		source.Stop("a")
+		after(time.Second)
+		teleport.fault = nil
+		r.RenewNow("now")
+		after(time.Minute)
+		require.Equal(t, []string{"delete gone", "create b"}, teleport.Writes())
+		require.Contains(t, r.status().Message, "1 to be deleted once the source has settled")
+		require.NotContains(t, r.status().Message, "have waited since")
+		require.NotContains(t, r.log.String(), "Nothing is deregistered")
+		stop()
+	})
+}
+
 // A source that couldn't be read for long has only begun to settle when it can be
 // again.
 func TestAnOutageIsNoSettling(t *testing.T) {
