@@ -816,34 +816,81 @@ func TestWhatIsHiddenIsntGone(t *testing.T) {
 // which are refused, is tried with the full comparisons and not all the time; nor
 // does each event have everything listed because of it.
 func TestWhatIsRefusedCausesNoStorm(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
-		r := newRig(t, NewFakeSource(named("a", "old")), NewFakeTeleport(), func(o *Options) { o.Guard = quickGuard() })
-		stop := r.start(t)
-		after(time.Second)
-		r.teleport.fault = func(op, _ string) error {
-			if op == "update" || op == "delete" {
-				return failure.New(failure.Refused, "the role lacks %s on app", op)
-			}
-			return nil
-		}
-		r.source.Set(named("a", "new"))
-		after(time.Second)
-		r.source.Set(moved(named("a", "new"), "http://10.0.0.9:80"))
-		after(time.Second)
-		r.RenewNow("a full comparison tries all of it again")
-		after(time.Second)
-		lists, reads := r.teleport.lists, r.source.Reads()
+	for _, kind := range []failure.Kind{failure.Refused, failure.Configuration} {
+		t.Run(kind.String(), func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				r := newRig(t, NewFakeSource(named("a", "old")), NewFakeTeleport(), func(o *Options) { o.Guard = quickGuard() })
+				stop := r.start(t)
+				after(time.Second)
+				tries := 0
+				r.teleport.fault = func(op, _ string) error {
+					if op == "update" || op == "delete" {
+						tries++
+						return failure.New(kind, "no %s", op)
+					}
+					return nil
+				}
+				r.source.Set(named("a", "new"))
+				after(time.Second)
+				r.source.Set(moved(named("a", "new"), "http://10.0.0.9:80"))
+				after(time.Second)
+				r.RenewNow("a full comparison tries all of it again")
+				after(time.Second)
+				lists, reads := r.teleport.lists, r.source.Reads()
+				tries = 0
 
-		const events = 30
-		for range events {
-			after(20 * time.Second)
-			r.source.Set(container("b"))
-		}
+				const events = 30
+				for range events {
+					after(20 * time.Second)
+					r.source.Set(container("b"))
+				}
 
-		require.Less(t, r.source.Reads()-reads, 2*events, "one look for an event, and a few by itself")
-		require.Less(t, r.teleport.lists-lists, events/2, "full comparisons only")
-		stop()
-	})
+				require.Less(t, r.source.Reads()-reads, 2*events, "one look for an event, and a few by itself")
+				require.Less(t, r.teleport.lists-lists, events/2, "full comparisons only")
+				require.Less(t, tries, events/2)
+				stop()
+			})
+		})
+	}
+}
+
+// TestAChainOfNamesMovesInOrder: b has to have its new name before a gets the one
+// that b gives up; if b doesn't get it, a doesn't either.
+func TestAChainOfNamesMovesInOrder(t *testing.T) {
+	for _, failing := range []bool{false, true} {
+		t.Run(fmt.Sprint("failing ", failing), func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				source := NewFakeSource(named("a", "one"), named("b", "two"), named("c", "three"))
+				r := newRig(t, source, NewFakeTeleport(), func(o *Options) { o.Guard = quickGuard() })
+				stop := r.start(t)
+				after(time.Second)
+				require.Equal(t, []string{"one", "three", "two"}, r.teleport.Names())
+				r.teleport.fault = func(op, name string) error {
+					if failing && op == "update" && name == "three" {
+						return failure.New(failure.Refused, "no")
+					}
+					return nil
+				}
+				source.change(func() {
+					delete(source.wants, "c")
+					source.wants["b"] = named("b", "three")
+					source.wants["a"] = named("a", "two")
+				})
+				after(time.Minute)
+
+				holders := map[string]string{}
+				for name, registered := range r.teleport.All() {
+					holders[name] = registered.Workload()
+				}
+				if failing {
+					require.Equal(t, "b", holders["two"], "b keeps its name: %v", holders)
+				} else {
+					require.Equal(t, map[string]string{"two": "a", "three": "b"}, holders)
+				}
+				stop()
+			})
+		})
+	}
 }
 
 // What the role doesn't see any more isn't listed, and the name turns out to be
