@@ -72,7 +72,7 @@ func (a *applying) apply(ctx context.Context, p plan.Plan) Result {
 	return a.result
 }
 
-// phase does all actions of one operation side by side.
+// phase does all actions of one operation, side by side where none needs another.
 func (a *applying) phase(ctx context.Context, op plan.Op, actions []plan.Action) {
 	todo := a.pick(op, actions)
 	if len(todo) == 0 {
@@ -83,6 +83,52 @@ func (a *applying) phase(ctx context.Context, op plan.Op, actions []plan.Action)
 			a.stop(failure.Wrap(failure.KindOf(err), err, "nothing is deleted, because the deletion budget can't be written down: %s", err))
 		}
 	}
+	var untried []plan.Action
+	for len(todo) > 0 {
+		var wave []plan.Action
+		wave, todo = a.wave(todo)
+		untried = append(untried, a.write(ctx, wave)...)
+	}
+	if op == plan.OpDelete && !a.purge {
+		if err := a.history.refund(untried); err != nil {
+			a.log.WarnContext(ctx, "The state of the deletion budget can't be written.", "err", err)
+		}
+	}
+}
+
+// wave splits off what waits for nothing else of the same operation; and what
+// waits for something that failed isn't tried. Where all wait for each other, as
+// in a swap of two names, nobody can be first, and all go at once.
+func (a *applying) wave(todo []plan.Action) (wave, rest []plan.Action) {
+	open := make(map[resource.Key]bool, len(todo))
+	for i := range todo {
+		open[todo[i].Key] = true
+	}
+	for _, action := range todo {
+		switch {
+		case a.failed[action.Needs]:
+			a.skip(&action)
+		case open[action.Needs] && action.Needs != action.Key:
+			rest = append(rest, action)
+		default:
+			wave = append(wave, action)
+		}
+	}
+	if len(wave) == 0 {
+		return rest, nil
+	}
+	return wave, rest
+}
+
+// skip leaves an action for a later look, and with it what needs it.
+func (a *applying) skip(action *plan.Action) {
+	a.failed[action.Key] = true
+	a.items.postpone(action.Key, time.Now())
+	a.result.Skipped++
+}
+
+// write does actions side by side, and returns those that weren't tried.
+func (a *applying) write(ctx context.Context, todo []plan.Action) (untried []plan.Action) {
 	outcomes := make([]outcome, len(todo))
 	var group errgroup.Group
 	group.SetLimit(a.opts.Concurrency)
@@ -92,7 +138,7 @@ func (a *applying) phase(ctx context.Context, op plan.Op, actions []plan.Action)
 				outcomes[i].word = wordSkipped
 				return nil
 			}
-			outcomes[i] = a.write(ctx, &todo[i])
+			outcomes[i] = a.writeOne(ctx, &todo[i])
 			if fatal(outcomes[i].err) {
 				a.stop(outcomes[i].err)
 			}
@@ -100,18 +146,13 @@ func (a *applying) phase(ctx context.Context, op plan.Op, actions []plan.Action)
 		})
 	}
 	_ = group.Wait()
-	var untried []plan.Action
 	for i := range todo {
 		a.took(&todo[i], outcomes[i])
 		if !outcomes[i].tried {
 			untried = append(untried, todo[i])
 		}
 	}
-	if op == plan.OpDelete && !a.purge {
-		if err := a.history.refund(untried); err != nil {
-			a.log.WarnContext(ctx, "The state of the deletion budget can't be written.", "err", err)
-		}
-	}
+	return untried
 }
 
 // stop keeps what hasn't begun from beginning.
@@ -134,8 +175,7 @@ func (a *applying) pick(op plan.Op, actions []plan.Action) []plan.Action {
 			a.failed[action.Key] = true
 			a.result.Failures = append(a.result.Failures, Failure{op, action.Key, a.items.byKey[action.Key].err})
 		case a.failed[action.Needs]:
-			a.items.postpone(action.Key, now)
-			a.result.Skipped++
+			a.skip(action)
 		default:
 			todo = append(todo, *action)
 		}
@@ -152,9 +192,7 @@ func (a *applying) took(action *plan.Action, o outcome) {
 		a.written[action.Key] = recentWrite{before: []*resource.Resource{action.Before}, after: action.After, at: time.Now()}
 		a.count(action.Op)
 	case wordSkipped, wordChanged:
-		a.failed[action.Key] = true
-		a.items.postpone(action.Key, time.Now())
-		a.result.Skipped++
+		a.skip(action)
 	default:
 		a.failed[action.Key] = true
 		a.items.failed(action, o.err, time.Now())

@@ -30,7 +30,9 @@ func (r *Reconciler) cycle(ctx context.Context, until func() time.Time, l look) 
 	if err != nil {
 		r.schedule.failed(now, errors.Is(err, errSource))
 	} else {
-		part := earliest(p.NextLook, r.items.next(now))
+		r.said.unsettled.waits(p.Settling, now)
+		_, alarm := r.said.unsettled.alarms(r.opts.Guard.Settle, now)
+		part := earliest(earliest(p.NextLook, r.items.next(now)), alarm)
 		if follows(p, result) {
 			part = now
 		}

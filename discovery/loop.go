@@ -246,7 +246,9 @@ func (r *Reconciler) wait(ctx context.Context) (look, bool) {
 			return look{}, false // it's Teleport that failed, and the retry reads everything
 		}
 		r.debounce(ctx)
-		return look{full: !r.seen.listed, reason: "the source changed"}, true
+		// The first look is a full one. Later, what is registered is listed if it
+		// isn't known, but what was refused isn't tried again because of that.
+		return look{full: r.schedule.listed.IsZero(), reason: "the source changed"}, true
 	case <-r.wakers.change:
 		r.schedule.hear(time.Now())
 		return look{}, false

@@ -431,11 +431,20 @@ func (w *world) checkGoal(p plan.Plan) {
 // whom we may not see, which only trying can tell, and without what waits for
 // that.
 func (w *world) changes(p plan.Plan) []string {
+	waits := map[resource.Key]bool{}
+	for again := true; again; {
+		again = false
+		for _, a := range p.Actions {
+			if !waits[a.Key] && (w.hidden(a.Key.Name) || w.hidden(a.Needs.Name) || waits[a.Needs]) {
+				waits[a.Key], again = true, true
+			}
+		}
+	}
 	var all []string
 	for _, a := range p.Actions {
 		switch a.Op {
 		case plan.OpCreate, plan.OpUpdate, plan.OpDelete:
-			if !w.hidden(a.Key.Name) && !w.hidden(a.Needs.Name) {
+			if !waits[a.Key] {
 				all = append(all, string(a.Op)+" "+a.Key.Name)
 			}
 		}

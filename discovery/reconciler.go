@@ -103,9 +103,8 @@ type Reconciler struct {
 	// frozen is the hash of the deletions that waited for a person at the last
 	// comparison. Anybody may read it.
 	frozen atomic.Pointer[string]
-	// settles is when the source will have settled, as of the last comparison, if
-	// something waits for that. Anybody may read it.
-	settles atomic.Pointer[time.Time]
+	// settling is what Settling tells. Anybody may read it.
+	settling atomic.Pointer[settling]
 }
 
 // Failing returns the writes that failed and haven't succeeded since, as of the
@@ -128,13 +127,14 @@ func (r *Reconciler) Frozen() string {
 	return ""
 }
 
-// Settles returns when the source will have settled at the earliest, as of the last
-// comparison; zero: nothing waits for that. It's safe for concurrent use.
-func (r *Reconciler) Settles() time.Time {
-	if at := r.settles.Load(); at != nil {
-		return *at
+// Settling says whether something waits for the source to settle, as of the last
+// comparison, and when it will have at the earliest; zero: not before its events
+// are followed again. It's safe for concurrent use.
+func (r *Reconciler) Settling() (waits bool, until time.Time) {
+	if at := r.settling.Load(); at != nil {
+		return at.waits, at.until
 	}
-	return time.Time{}
+	return false, time.Time{}
 }
 
 // New checks the options and returns a reconciler that hasn't begun. Nothing is
@@ -279,7 +279,7 @@ func (r *Reconciler) begin(ctx context.Context, until func() time.Time) {
 	r.absences = nil
 	r.goodReads = 0
 	r.readable = time.Time{}
-	r.said.settling = time.Time{}
+	r.said.unsettled = unsettled{}
 	r.begun = false
 	r.items.forget()
 	// With a lease, another may have deleted in the last hour.

@@ -526,6 +526,83 @@ func TestASourceThatNeverSettlesIsTold(t *testing.T) {
 	}
 }
 
+// While events are lost time alone opens nothing: the source isn't read again and
+// again, and the alarm comes when it's due all the same. One that ended with a failure
+// of the source is told anew the next time.
+func TestLostEventsAreWaitedForInPeace(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		teleport := NewFakeTeleport(ours("a"), ours("gone"))
+		source := &booting{FakeSource: NewFakeSource(container("a"), container("gone"))}
+		r := newRig(t, source.FakeSource, teleport, func(o *Options) {
+			o.Source, o.Guard.Settle = source, time.Second
+		})
+		stop := r.start(t)
+		after(time.Hour)
+		source.lost.Store(true)
+		source.Stop("gone")
+		before := source.Reads()
+		after(10*time.Minute - time.Second)
+		require.Contains(t, r.status().Message, "1 to be deleted once the source has settled")
+		after(2 * time.Second)
+		require.Contains(t, r.status().Message, "can't be followed again")
+		require.Contains(t, r.status().Message, "where there's no network bridge (Podman, or Docker without it), each stream of events must stay open")
+		after(50 * time.Minute)
+		require.Less(t, source.Reads()-before, 30)
+
+		source.Fail(errors.New("no such socket"))
+		r.RenewNow("now")
+		after(time.Minute)
+		source.Fail(nil)
+		after(5 * time.Minute)
+		require.Equal(t, 1, strings.Count(r.log.String(), "Nothing is deregistered"))
+		after(10 * time.Minute)
+		require.Equal(t, 2, strings.Count(r.log.String(), "Nothing is deregistered"))
+		require.Empty(t, teleport.Writes())
+		stop()
+	})
+}
+
+// What waited for the source to settle, and doesn't any more, isn't counted on because
+// something else was wrong when it ended.
+func TestAnotherTroubleHidesNoSettling(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		teleport := NewFakeTeleport(ours("a"), ours("gone"))
+		source := &booting{FakeSource: NewFakeSource(container("a"), container("gone"))}
+		r := newRig(t, source.FakeSource, teleport, func(o *Options) {
+			o.Source, o.Guard.Settle = source, time.Minute
+		})
+		stop := r.start(t)
+		after(time.Hour)
+		source.lost.Store(true)
+		source.Stop("gone")
+		after(time.Minute)
+		teleport.fault = func(op, name string) error {
+			if op == "create" && name == "b" {
+				return failure.New(failure.Refused, "no rule for it")
+			}
+			return nil
+		}
+		source.Set(container("b"))
+		after(time.Minute)
+		source.lost.Store(false)
+		after(3 * time.Hour)
+		require.Equal(t, []string{"delete gone"}, teleport.Writes())
+		require.Contains(t, r.status().Message, "no rule for it")
+
+		source.lost.Store(true)
+		source.Stop("a")
+		after(time.Second)
+		teleport.fault = nil
+		r.RenewNow("now")
+		after(time.Minute)
+		require.Equal(t, []string{"delete gone", "create b"}, teleport.Writes())
+		require.Contains(t, r.status().Message, "1 to be deleted once the source has settled")
+		require.NotContains(t, r.status().Message, "have waited since")
+		require.NotContains(t, r.log.String(), "Nothing is deregistered")
+		stop()
+	})
+}
+
 // A source that couldn't be read for long has only begun to settle when it can be
 // again.
 func TestAnOutageIsNoSettling(t *testing.T) {
@@ -776,34 +853,81 @@ func TestWhatIsHiddenIsntGone(t *testing.T) {
 // which are refused, is tried with the full comparisons and not all the time; nor
 // does each event have everything listed because of it.
 func TestWhatIsRefusedCausesNoStorm(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
-		r := newRig(t, NewFakeSource(named("a", "old")), NewFakeTeleport(), func(o *Options) { o.Guard = quickGuard() })
-		stop := r.start(t)
-		after(time.Second)
-		r.teleport.fault = func(op, _ string) error {
-			if op == "update" || op == "delete" {
-				return failure.New(failure.Refused, "the role lacks %s on app", op)
-			}
-			return nil
-		}
-		r.source.Set(named("a", "new"))
-		after(time.Second)
-		r.source.Set(moved(named("a", "new"), "http://10.0.0.9:80"))
-		after(time.Second)
-		r.RenewNow("a full comparison tries all of it again")
-		after(time.Second)
-		lists, reads := r.teleport.lists, r.source.Reads()
+	for _, kind := range []failure.Kind{failure.Refused, failure.Configuration} {
+		t.Run(kind.String(), func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				r := newRig(t, NewFakeSource(named("a", "old")), NewFakeTeleport(), func(o *Options) { o.Guard = quickGuard() })
+				stop := r.start(t)
+				after(time.Second)
+				tries := 0
+				r.teleport.fault = func(op, _ string) error {
+					if op == "update" || op == "delete" {
+						tries++
+						return failure.New(kind, "no %s", op)
+					}
+					return nil
+				}
+				r.source.Set(named("a", "new"))
+				after(time.Second)
+				r.source.Set(moved(named("a", "new"), "http://10.0.0.9:80"))
+				after(time.Second)
+				r.RenewNow("a full comparison tries all of it again")
+				after(time.Second)
+				lists, reads := r.teleport.lists, r.source.Reads()
+				tries = 0
 
-		const events = 30
-		for range events {
-			after(20 * time.Second)
-			r.source.Set(container("b"))
-		}
+				const events = 30
+				for range events {
+					after(20 * time.Second)
+					r.source.Set(container("b"))
+				}
 
-		require.Less(t, r.source.Reads()-reads, 2*events, "one look for an event, and a few by itself")
-		require.Less(t, r.teleport.lists-lists, events/2, "full comparisons only")
-		stop()
-	})
+				require.Less(t, r.source.Reads()-reads, 2*events, "one look for an event, and a few by itself")
+				require.Less(t, r.teleport.lists-lists, events/2, "full comparisons only")
+				require.Less(t, tries, events/2)
+				stop()
+			})
+		})
+	}
+}
+
+// TestAChainOfNamesMovesInOrder: b has to have its new name before a gets the one
+// that b gives up; if b doesn't get it, a doesn't either.
+func TestAChainOfNamesMovesInOrder(t *testing.T) {
+	for _, failing := range []bool{false, true} {
+		t.Run(fmt.Sprint("failing ", failing), func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				source := NewFakeSource(named("a", "one"), named("b", "two"), named("c", "three"))
+				r := newRig(t, source, NewFakeTeleport(), func(o *Options) { o.Guard = quickGuard() })
+				stop := r.start(t)
+				after(time.Second)
+				require.Equal(t, []string{"one", "three", "two"}, r.teleport.Names())
+				r.teleport.fault = func(op, name string) error {
+					if failing && op == "update" && name == "three" {
+						return failure.New(failure.Refused, "no")
+					}
+					return nil
+				}
+				source.change(func() {
+					delete(source.wants, "c")
+					source.wants["b"] = named("b", "three")
+					source.wants["a"] = named("a", "two")
+				})
+				after(time.Minute)
+
+				holders := map[string]string{}
+				for name, registered := range r.teleport.All() {
+					holders[name] = registered.Workload()
+				}
+				if failing {
+					require.Equal(t, "b", holders["two"], "b keeps its name: %v", holders)
+				} else {
+					require.Equal(t, map[string]string{"two": "a", "three": "b"}, holders)
+				}
+				stop()
+			})
+		})
+	}
 }
 
 // What the role doesn't see any more isn't listed, and the name turns out to be

@@ -14,22 +14,19 @@ import (
 // said is what was last said, so that only news are.
 type said struct {
 	// once is true after the first completed comparison.
-	once     bool
-	failure  string
-	repeats  int
-	troubles string
-	lastGood time.Time
-	// settling is since when something has waited for the source to settle; zero:
-	// nothing does. unsettled says that it was told that this takes too long.
-	settling  time.Time
-	unsettled bool
+	once      bool
+	failure   string
+	repeats   int
+	troubles  string
+	lastGood  time.Time
+	unsettled unsettled
 }
 
 // say logs and reports what a cycle came to.
 func (r *Reconciler) say(ctx context.Context, p plan.Plan, result Result, err error, took time.Duration) {
 	next := r.schedule.next()
 	if err != nil {
-		r.said.settling = time.Time{} // what fails is told as that
+		r.said.unsettled = unsettled{} // what fails is told as that
 		r.sayFailed(ctx, err, next)
 		r.report(diagnostics.Report{Err: err, Next: next, Took: took, Detail: r.failedDetail(err)})
 		return
@@ -45,13 +42,13 @@ func (r *Reconciler) say(ctx context.Context, p plan.Plan, result Result, err er
 		frozen = p.Hash()
 	}
 	r.frozen.Store(&frozen)
-	r.settles.Store(&p.Settles)
+	r.settling.Store(&settling{waits: p.Settling, until: p.Settles})
 	r.sayTroubles(ctx, p, result)
 	r.opts.Metrics.applied(r.opts.Name, p, result, len(r.pending()), r.said.lastGood)
 	done := diagnostics.Report{Next: next, Took: took, Detail: r.detail(p, result)}
 	trouble := problem(p, result)
-	if trouble == nil {
-		trouble = r.neverSettles(ctx, p)
+	if never := r.neverSettles(ctx); trouble == nil {
+		trouble = never
 	}
 	if trouble == nil {
 		r.said.once = true
@@ -224,7 +221,7 @@ func (r *Reconciler) detail(p plan.Plan, result Result) string {
 	}
 	if waiting > 0 {
 		when := "soon"
-		if !p.Settles.IsZero() {
+		if p.Settling {
 			when = "once the source has settled"
 		}
 		text += fmt.Sprintf(", %d to be deleted %s", waiting, when)

@@ -47,8 +47,8 @@ type outcome struct {
 	detail string
 }
 
-// write does one action, and has it audited and counted.
-func (a *applying) write(ctx context.Context, action *plan.Action) outcome {
+// writeOne does one action, and has it audited and counted.
+func (a *applying) writeOne(ctx context.Context, action *plan.Action) outcome {
 	if err := a.limiter.Wait(ctx); err != nil {
 		return outcome{word: wordSkipped}
 	}
@@ -193,5 +193,7 @@ func classify(err error) outcome {
 	case isLost(err):
 		return outcome{word: wordLeaseLost, err: err}
 	}
-	return outcome{word: wordFailed, err: err, tried: true, unsure: true}
+	// What can't be asked for as it is, such as an image that isn't there, has
+	// changed nothing.
+	return outcome{word: wordFailed, err: err, tried: true, unsure: failure.KindOf(err) != failure.Configuration}
 }

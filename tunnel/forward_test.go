@@ -345,7 +345,7 @@ func TestAStopAnswersWhoWaitsForACertificate(t *testing.T) {
 
 	got := <-answers
 	require.Equal(t, http.StatusServiceUnavailable, got.status)
-	require.Contains(t, got.body, "the proxy is stopping")
+	require.Contains(t, got.body, "the local proxy is stopping")
 	_, err := p.routes.acquire("b")
-	require.ErrorContains(t, err, "the proxy is stopping")
+	require.ErrorContains(t, err, "the local proxy is stopping")
 }

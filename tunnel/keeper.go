@@ -77,8 +77,9 @@ func (k *keeper) run(ctx context.Context) {
 	timer := time.NewTimer(0)
 	defer timer.Stop()
 	defer func() {
-		if ctx.Err() != nil {
-			k.upstream.fail(errStopping()) // whoever waits for the first certificate waits in vain
+		// Whoever waits for the first certificate waits in vain.
+		if _, _, err, _ := k.upstream.peek(); err == nil && ctx.Err() != nil { //nolint:dogsled // What was said before stands.
+			k.upstream.fail(errStopping())
 		}
 	}()
 	for {

@@ -92,7 +92,8 @@ func (r *routes) find(ctx context.Context, host string) (*route, error) {
 		return nil, err
 	}
 	found, err := r.look(ctx, host)
-	if failure.KindOf(err) == failure.NotFound {
+	// What was only remembered isn't remembered for longer because of that.
+	if failure.KindOf(err) == failure.NotFound && r.unknown.recall(host) == nil {
 		r.unknown.note(host, err)
 	}
 	return found, err

@@ -163,7 +163,7 @@ func (u *upstream) last() *generation {
 }
 
 // errStopping is what those are told who come or wait while everything stops.
-func errStopping() error { return failure.New(failure.Transient, "the proxy is stopping") }
+func errStopping() error { return failure.New(failure.Transient, "the local proxy is stopping") }
 
 // get returns the certificate in use. While the first one is being asked for it
 // waits a little.

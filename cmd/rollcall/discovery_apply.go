@@ -73,7 +73,8 @@ func (r *discoveryRunner) apply(ctx context.Context, look *discoveryService, q q
 	answer, err := newReply(done, max(left.ExitCode(), failuresCode(failures)), func(w *page) { w.applied(done) }, q)
 	if err == nil {
 		answer.Notes = append(answer.Notes, a.notes()...)
-		answer.Notes = append(answer.Notes, lateDeletions(time.Now(), left, running.Settles(), look.options.Guard.Plan().WithDefaults())...)
+		settling, until := running.Settling()
+		answer.Notes = append(answer.Notes, lateDeletions(time.Now(), left, settling, until, look.options.Guard.Plan().WithDefaults())...)
 	}
 	return answer, err
 }
@@ -169,15 +170,19 @@ func (a *applying) notes() []string {
 }
 
 // lateDeletions say why what is to be deleted is left: the agent waits for longer
-// than anybody sits before a prompt. settles is when its source will have settled;
-// zero: it has.
-func lateDeletions(now time.Time, left plan.Plan, settles time.Time, guard plan.Guard) []string {
+// than anybody sits before a prompt. settling says that its source has to settle
+// first, and until is when it will have; zero: that isn't known.
+func lateDeletions(now time.Time, left plan.Plan, settling bool, until time.Time, guard plan.Guard) []string {
 	switch absentFor := max(0, guard.AbsentFor); {
 	case left.Count(plan.OpDelete) == 0:
 		return nil
-	case settles.After(now):
-		return []string{fmt.Sprintf("the agent deletes nothing yet: its source has to settle first (guard.settle, %s), until %s at least, and then nobody must ask for it for %s (guard.absent_for); what is left goes by itself then",
-			guard.Settle, settles.UTC().Format(time.RFC3339), absentFor)}
+	case settling && (until.IsZero() || until.After(now)):
+		when := "once its events, which are lost, are followed again"
+		if !until.IsZero() {
+			when = "until " + until.UTC().Format(time.RFC3339) + " at least"
+		}
+		return []string{fmt.Sprintf("the agent deletes nothing yet: its source has to settle first (guard.settle, %s), %s, and then nobody must ask for it for %s (guard.absent_for); what is left goes by itself then",
+			guard.Settle, when, absentFor)}
 	case absentFor > longestGate:
 		return []string{fmt.Sprintf("what is to be deleted goes by itself once nobody has asked for it for %s (guard.absent_for), which isn't waited for here", absentFor)}
 	}

@@ -130,11 +130,12 @@ func TestLateDeletionsAreExplained(t *testing.T) {
 	now := time.Now()
 	guard := plan.Guard{AbsentFor: 10 * time.Second, Settle: 3 * time.Minute}
 	left := plan.Plan{Actions: []plan.Action{action(plan.OpDelete, "a")}}
-	require.Empty(t, lateDeletions(now, left, time.Time{}, guard), "it has settled")
-	require.Empty(t, lateDeletions(now, plan.Plan{}, now.Add(time.Minute), guard), "nothing is left")
-	require.Contains(t, lateDeletions(now, left, now.Add(time.Minute), guard)[0], "its source has to settle first (guard.settle, 3m0s), until "+now.Add(time.Minute).UTC().Format(time.RFC3339))
+	require.Empty(t, lateDeletions(now, left, false, time.Time{}, guard), "it has settled")
+	require.Empty(t, lateDeletions(now, plan.Plan{}, true, now.Add(time.Minute), guard), "nothing is left")
+	require.Contains(t, lateDeletions(now, left, true, now.Add(time.Minute), guard)[0], "its source has to settle first (guard.settle, 3m0s), until "+now.Add(time.Minute).UTC().Format(time.RFC3339))
+	require.Contains(t, lateDeletions(now, left, true, time.Time{}, guard)[0], "(guard.settle, 3m0s), once its events, which are lost, are followed again, and then", "no time that moves")
 	guard.AbsentFor = time.Hour
-	require.Contains(t, lateDeletions(now, left, time.Time{}, guard)[0], "1h0m0s (guard.absent_for), which isn't waited for here")
+	require.Contains(t, lateDeletions(now, left, false, time.Time{}, guard)[0], "1h0m0s (guard.absent_for), which isn't waited for here")
 }
 
 // What is registered and has no agent at the moment is shown, and counts as nothing

@@ -366,6 +366,8 @@ func TestNothingIsAbsentWhileTheSourceSettles(t *testing.T) {
 	require.Equal(t, "blocked x(a) by absent", short(p))
 	require.True(t, p.Actions[0].Waiting)
 	require.Equal(t, noon.Add(20*time.Second), p.NextLook)
+	require.True(t, p.Settling)
+	require.Equal(t, p.NextLook, p.Settles)
 	require.Empty(t, p.Absences, "what was counted before doesn't count any more")
 
 	// From then on it counts, from the start.
@@ -397,5 +399,7 @@ func TestNothingIsAbsentWhileTheSourceSettles(t *testing.T) {
 	p = Make(in)
 	require.Equal(t, "blocked x(a) by absent", short(p))
 	require.Contains(t, p.Actions[0].Reason, "its events are lost")
-	require.Equal(t, noon.Add(30*time.Second), p.Settles)
+	require.True(t, p.Settling)
+	require.Zero(t, p.Settles, "time alone doesn't do it")
+	require.Zero(t, p.NextLook)
 }

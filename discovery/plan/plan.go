@@ -105,9 +105,11 @@ type Plan struct {
 	// PendingHash is DeletionHash as it will be once the absent gate has opened
 	// for what waits there; empty: there would be none either.
 	PendingHash string `json:"-"`
-	// Settles is when the source will have settled, if a deletion or a change of
-	// hands waits for that; zero: none does.
-	Settles time.Time `json:"-"`
+	// Settling says that a deletion or a change of hands waits for the source to
+	// settle, and Settles when that will be; zero: time alone won't do it, since its
+	// events are lost.
+	Settling bool      `json:"-"`
+	Settles  time.Time `json:"-"`
 	// NextLook is when time alone changes the plan; zero: never.
 	NextLook time.Time `json:"-"`
 	// Follows says that more can be granted as soon as what is planned is done.

@@ -86,13 +86,18 @@ func (m *maker) contestedPublic(i int) bool {
 
 // hasPublic says whether a workload is registered with the public address that it
 // asks for, under whatever name.
-func (m *maker) hasPublic(i int, use *publicUse) bool {
+func (m *maker) hasPublic(i int, use *publicUse) bool { return m.ownPublic(i, use) != nil }
+
+// ownPublic is what a workload has registered with the public address that it asks
+// for; nil: nothing. It may have another name than it asks for now.
+func (m *maker) ownPublic(i int, use *publicUse) (own *resource.Resource) {
 	for _, at := range use.registered {
-		if m.mine[at] && m.in.Actual[at].Workload() == m.in.Desired[i].Workload {
-			return true
+		r := &m.in.Actual[at]
+		if m.mine[at] && r.Workload() == m.in.Desired[i].Workload && (own == nil || r.Key() == m.in.Desired[i].Resource.Key()) {
+			own = r
 		}
 	}
-	return false
+	return own
 }
 
 // publicRival says who else asks for a wish's public address, or is somebody
@@ -117,11 +122,15 @@ func (m *maker) publicRival(i int, use *publicUse) (why, has string) {
 	if rival < 0 {
 		return "", ""
 	}
-	if m.hasPublic(rival, use) {
-		has = m.in.Desired[rival].Resource.Key().String()
+	wished, kept := m.in.Desired[rival].Resource.Key(), keeps(false)
+	if own := m.ownPublic(rival, use); own != nil {
+		has, kept = own.Key().String(), keeps(true)
+		if own.Key() != wished {
+			kept = fmt.Sprintf(", which has it for %s and keeps it", own.Key())
+		}
 	}
 	return fmt.Sprintf("%d workloads ask for the public_addr %s, another is %q for %s%s: give one of them another",
-		len(use.wishes), publicAddr(&d.Resource), m.in.Desired[rival].Workload, m.in.Desired[rival].Resource.Key(), keeps(has != "")), has
+		len(use.wishes), publicAddr(&d.Resource), m.in.Desired[rival].Workload, wished, kept), has
 }
 
 // keeps ends what is said of a rival.

@@ -158,6 +158,8 @@ func TestPublicAddressesTellWhy(t *testing.T) {
 	p = Make(input([]Desired{public("a", "one", x), public("b", "two", x)}, reached(own("a", "one"), x)))
 	require.True(t, p.Actions[0].Holds)
 	require.Contains(t, p.Actions[1].Reason, "which has it and keeps it")
+	p = Make(input([]Desired{public("a", "new", x), public("b", "two", x)}, reached(own("a", "old"), x)))
+	require.Contains(t, p.Actions[len(p.Actions)-1].Reason, `another is "a" for app/new, which has it for app/old and keeps it`)
 
 	p = Make(input([]Desired{public("a", "one", x)}, reached(app("theirs", "http://10.0.0.9:80", nil), x)))
 	require.Contains(t, p.Actions[0].Reason, "app/theirs has the public_addr x.example.com, too: it carries no owner mark")
@@ -293,6 +295,16 @@ func TestASharedPublicAddressIsAnAlarm(t *testing.T) {
 			name: "two of ours", desired: []Desired{public("a", "one", x), public("b", "two", x)},
 			actual: []resource.Resource{reached(own("a", "one"), x), reached(own("b", "two"), x)},
 			want:   "conflict one(a), conflict two(b)", shares: map[string]string{"one": "app/two", "two": "app/one"},
+		},
+		{
+			name: "two of ours, of which one asks for another name", desired: []Desired{public("a", "one", x), public("b", "new", x)},
+			actual: []resource.Resource{reached(own("a", "one"), x), reached(own("b", "old"), x)},
+			want:   "create new(b), delete old(b), conflict new(b), conflict one(a)", shares: map[string]string{"new": "app/one", "one": "app/old"},
+		},
+		{
+			name: "and has that already, but keeps the old", desired: []Desired{public("a", "one", x), public("b", "new", x)},
+			actual: []resource.Resource{reached(own("a", "one"), x), reached(own("b", "new"), x), with(reached(own("b", "old"), x), resource.LabelKeep, "true")},
+			want:   "conflict new(b), conflict one(a), blocked old(b) by keep", shares: map[string]string{"new": "app/one", "one": "app/new", "old": "app/one"},
 		},
 		{
 			name: "not with what goes", desired: []Desired{public("b", "two", x)}, actual: []resource.Resource{reached(at(own("a", "one"), "http://10.0.0.9:80"), x), reached(own("b", "two"), x)},

@@ -153,8 +153,11 @@ func (m *maker) look(v verdict, l *leftover) {
 		return
 	}
 	if settling := m.in.settling(); settling > 0 {
-		m.plan.Settles = m.in.Now.Add(settling)
-		m.wake(m.plan.Settles)
+		m.plan.Settling = true
+		if !m.in.Lost { // else it hints when they're followed again
+			m.plan.Settles = m.in.Now.Add(settling)
+			m.wake(m.plan.Settles)
+		}
 		return
 	}
 	left := max(0, m.in.Guard.AbsentFor-m.in.Now.Sub(l.absence.Since))

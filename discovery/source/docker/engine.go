@@ -253,6 +253,17 @@ func (e *engine) networks(ctx context.Context) (map[string]string, error) {
 	return drivers, nil
 }
 
+// start names the start of the Engine; empty: it isn't known. A proxy that doesn't
+// tell of networks costs no connection.
+func (e *engine) start(ctx context.Context) string {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	if e.ensure(ctx) != nil {
+		return ""
+	}
+	return e.conn.start(ctx, e.endpoint.timeout)
+}
+
 // drop gives up the connection, and with it what is known: the next reading
 // starts afresh.
 func (e *engine) drop() {

@@ -45,5 +45,5 @@ func TestExplainLeavesReadAlone(t *testing.T) {
 	_, err = s.Read(t.Context())
 
 	require.NoError(t, err)
-	require.Equal(t, []string{"GET /containers/json"}, f.took())
+	require.Equal(t, []string{"GET /containers/json", "GET /networks"}, f.took())
 }

@@ -121,6 +121,19 @@ func (f *FakeEngine) summary(name string) object {
 	return f.containers[i]
 }
 
+// refuse has a proxy in front of the Engine that refuses some paths.
+func (f *FakeEngine) refuse(paths ...string) {
+	f.change(func() {
+		f.intercept = func(w http.ResponseWriter, r *http.Request) bool {
+			refused := slices.ContainsFunc(paths, func(path string) bool { return strings.HasSuffix(r.URL.Path, path) })
+			if refused {
+				w.WriteHeader(http.StatusForbidden)
+			}
+			return refused
+		}
+	})
+}
+
 // only leaves the named containers.
 func (f *FakeEngine) only(names ...string) {
 	f.change(func() {

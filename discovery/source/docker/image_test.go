@@ -67,7 +67,7 @@ func TestReadAncestorAsksLittle(t *testing.T) {
 
 	require.Equal(t, []string{"rollcall-src-health"}, workloads(t, f.source(t, options)))
 
-	require.Equal(t, []string{"HEAD /_ping", "GET /containers/json", "GET /containers/" + f.id("health") + "/json"}, f.took())
+	require.Equal(t, []string{"HEAD /_ping", "GET /containers/json", "GET /containers/" + f.id("health") + "/json", "GET /networks"}, f.took())
 }
 
 // TestOfImage is the table of which image a container is of.

@@ -75,7 +75,7 @@ func golden(t *testing.T, name, got string) {
 	require.Equal(t, string(want), got)
 }
 
-// TestReadCalls counts the calls: one list a reading, and an inspection only of
+// TestReadCalls counts the calls: two lists a reading, and an inspection only of
 // what changed.
 func TestReadCalls(t *testing.T) {
 	f := newFakeEngine(t)
@@ -85,11 +85,12 @@ func TestReadCalls(t *testing.T) {
 	require.NoError(t, err)
 	first := f.took()
 	require.Equal(t, []string{"HEAD /_ping", "GET /containers/json"}, first[:2])
-	require.Len(t, first, 2+9, "each of the containers that run is inspected once")
+	require.Len(t, first, 2+9+1, "each of the containers that run is inspected once")
+	require.Equal(t, "GET /networks", first[len(first)-1], "which start of the Engine that was")
 
 	_, err = s.Read(t.Context())
 	require.NoError(t, err)
-	require.Equal(t, []string{"GET /containers/json"}, f.took(), "nothing changed")
+	require.Equal(t, []string{"GET /containers/json", "GET /networks"}, f.took(), "nothing changed")
 
 	// Arrange: one container has started anew, with another address.
 	f.change(func() {
@@ -105,7 +106,7 @@ func TestReadCalls(t *testing.T) {
 	candidates, err := s.Read(t.Context())
 
 	require.NoError(t, err)
-	require.Equal(t, []string{"GET /containers/json", "GET /containers/" + f.id("plain") + "/json"}, f.took())
+	require.Equal(t, []string{"GET /containers/json", "GET /containers/" + f.id("plain") + "/json", "GET /networks"}, f.took())
 	require.Equal(t, "http://172.17.0.99:15672", specOf(t, candidates, "rollcall-src-plain").URI, "the address changes, and the workload doesn't")
 	require.Equal(t, "http://172.17.0.99:8000", specOf(t, candidates, "rollcall-src-joined").URI, "who shares its network moves with it")
 }
@@ -144,7 +145,7 @@ func TestReadJoinedBehindFilter(t *testing.T) {
 	f.took()
 	_, err = s.Read(t.Context())
 	require.NoError(t, err)
-	require.Equal(t, []string{"GET /containers/json", "GET /containers/json"}, f.took())
+	require.Equal(t, []string{"GET /containers/json", "GET /containers/json", "GET /networks"}, f.took())
 }
 
 // TestReadVanished skips a container that is gone between list and inspection.

@@ -41,9 +41,10 @@ type Source struct {
 	afterthoughts []time.Duration
 
 	mu       sync.Mutex // protects the following
-	followed time.Time  // since when events are followed of the Engine as it runs
-	start    string     // the start of the Engine that they're of
-	lost     bool       // they were followed, and aren't now
+	since    time.Time  // see Since
+	start    string     // the start of the Engine that was seen last
+	followed bool       // events were followed, now or before
+	lost     bool       // and aren't now
 }
 
 var (
@@ -76,6 +77,8 @@ func (s *Source) Read(ctx context.Context) ([]discovery.Candidate, error) {
 	if err != nil {
 		return nil, err
 	}
+	// It's asked behind the list: one that is younger than a start tells of it.
+	s.sees(s.engine.start(ctx))
 	var candidates []discovery.Candidate
 	for _, b := range boxes {
 		if !s.options.Filters.inProject(b) || !s.options.Filters.ofImage(b.image, b.imageID) {

@@ -63,29 +63,49 @@ func (s *Source) Watch(ctx context.Context, hint func()) error {
 	return nil
 }
 
-// Since is since when the events of the Engine as it runs now are followed; see
+// Since is since when what happens is known of the Engine as it runs now; see
 // discovery.Gradual. With the Engine its containers start anew, one after the
 // other, so what it lists after its start may be young. As long as events are lost
-// it isn't known whether it was started anew, and so it's now.
+// it may have been started anew at any moment, and so it's now.
 func (s *Source) Since() (at time.Time, lost bool) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if s.lost {
 		return time.Now(), true
 	}
-	return s.followed, false
+	return s.since, false
 }
 
 // follows notes that events are followed from now on, and of which start of the
 // Engine. If that's the one of before, nothing began anew: a proxy may have cut the
-// stream. A start that isn't known is taken for another.
+// stream. A start that isn't known is taken for another, once.
 func (s *Source) follows(start string) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if s.followed.IsZero() || start == "" || start != s.start {
-		s.followed = time.Now()
+	if start == "" {
+		s.since = time.Now()
 	}
-	s.start, s.lost = start, false
+	s.learn(start)
+	s.followed, s.lost = true, false
+}
+
+// sees notes of which start of the Engine a list is. Where events could never be
+// followed nothing else tells of one, and so one that isn't known is another.
+func (s *Source) sees(start string) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if start == "" && s.start != "" && !s.followed {
+		s.since = time.Now()
+	}
+	s.learn(start)
+}
+
+// learn takes over which start of the Engine this is. If that isn't known, the last
+// that was stays, so that its being known again is no other. s.mu is held.
+func (s *Source) learn(start string) {
+	if start != "" && start != s.start {
+		s.since, s.start = time.Now(), start
+	}
 }
 
 // loses notes that events aren't followed any more. That they can't be followed at
@@ -93,7 +113,7 @@ func (s *Source) follows(start string) {
 func (s *Source) loses() {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	s.lost = !s.followed.IsZero()
+	s.lost = s.followed
 }
 
 // follow subscribes once and hints until the stream ends.

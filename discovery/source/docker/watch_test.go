@@ -216,17 +216,62 @@ func TestSince(t *testing.T) {
 	require.True(t, second.After(first))
 	require.Equal(t, second, since())
 
-	// What can't be told from a start is taken for one.
-	f.change(func() {
-		f.intercept = func(w http.ResponseWriter, r *http.Request) bool {
-			if strings.HasSuffix(r.URL.Path, "/networks") {
-				w.WriteHeader(http.StatusForbidden)
-				return true
-			}
-			return false
-		}
-	})
+	// What can't be told from a start is taken for one: once, and not once more when
+	// it can be told again.
+	f.refuse("/networks")
 	f.emit("")
 	awaitHint(t, hints)
-	require.True(t, since().After(second))
+	third := since()
+	require.True(t, third.After(second))
+	_, err := s.Read(t.Context())
+	require.NoError(t, err)
+	require.Equal(t, third, since(), "while events are followed, they tell")
+	f.refuse()
+	f.emit("")
+	awaitHint(t, hints)
+	require.Equal(t, third, since())
+}
+
+// TestSinceWithoutEvents has each reading tell of a start of the Engine, where a
+// proxy lets lists through and no events.
+func TestSinceWithoutEvents(t *testing.T) {
+	f := newFakeEngine(t)
+	s := f.source(t, everything())
+	since := func() time.Time {
+		t.Helper()
+		_, err := s.Read(t.Context())
+		require.NoError(t, err)
+		at, lost := s.Since()
+		require.False(t, lost)
+		return at
+	}
+	restart := func() {
+		f.stop()
+		_, err := s.Read(t.Context())
+		require.Error(t, err)
+		f.change(func() { clear(f.inspected) })
+		f.start()
+	}
+	f.refuse("/events")
+	watching(t, s)
+	first := since()
+	require.Equal(t, first, since())
+
+	restart()
+	second := since()
+	require.True(t, second.After(first))
+	require.Equal(t, second, since())
+
+	// Nor does it tell of networks just then.
+	f.refuse("/events", "/networks")
+	third := since()
+	require.True(t, third.After(second), "it may have been started")
+	f.refuse("/events")
+	require.Equal(t, third, since(), "it's the one of before")
+
+	// A proxy that never tells of networks says nothing.
+	f.refuse("/events", "/networks")
+	s = f.source(t, everything())
+	f.change(func() { clear(f.inspected) })
+	require.Zero(t, since())
 }
