@@ -87,6 +87,7 @@ func TestClusterHangs(t *testing.T) {
 	config := s.document(t, document{times: everySecond})
 	agent := s.start(t, config)
 	s.awaitGeneration(t, agent, 2)
+	agent.WaitFor(t, patience, "the first set", func() error { return s.tryPair(t, s.place("out")) })
 
 	c.Pause(t)
 	// The identity gives up after ten seconds and tries again; the output's
