@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"maps"
 	"slices"
+	"strings"
 	"sync"
 	"time"
 
@@ -442,3 +443,21 @@ func theirs(name string) resource.Resource {
 
 // quickGuard lets what is absent be deleted at once.
 func quickGuard() plan.Guard { return plan.Guard{AbsentReads: 1, AbsentFor: -1} }
+
+// journalText is what was logged. It may be read while more is.
+type journalText struct {
+	mu   sync.Mutex
+	text strings.Builder
+}
+
+func (j *journalText) Write(p []byte) (int, error) {
+	j.mu.Lock()
+	defer j.mu.Unlock()
+	return j.text.Write(p)
+}
+
+func (j *journalText) String() string {
+	j.mu.Lock()
+	defer j.mu.Unlock()
+	return j.text.String()
+}

@@ -1,7 +1,6 @@
 package discovery
 
 import (
-	"bytes"
 	"context"
 	"errors"
 	"fmt"
@@ -28,14 +27,14 @@ type rig struct {
 	store    *MemoryStore
 	journal  *Journal
 	board    *diagnostics.Board
-	log      *bytes.Buffer
+	log      *journalText
 }
 
 // newRig builds one; it has to be called inside a bubble, since it reads the
 // time.
 func newRig(t *testing.T, source *FakeSource, teleport *FakeTeleport, change func(*Options)) *rig {
 	t.Helper()
-	r := &rig{source: source, teleport: teleport, store: &MemoryStore{}, journal: &Journal{}, log: &bytes.Buffer{}}
+	r := &rig{source: source, teleport: teleport, store: &MemoryStore{}, journal: &Journal{}, log: &journalText{}}
 	r.board = diagnostics.NewBoard(time.Now)
 	opts := Options{
 		Name: "rabbit", Owner: us, SourceName: fromHere,
