@@ -31,6 +31,25 @@ outputs:
     roles: [a]
     hooks_dir: /var/tmp/hooks.d
     destination: {type: directory, path: /home/bot/out}
+services:
+  - {type: application-tunnel, app_name: a, listen: "unix:///run/user/7/a.sock", bearer_token: /home/ops/bearer}
+  - {type: application-proxy, listen: "tcp://127.0.0.1:1234", bearer_token: "credential:bearer"}
+  - type: discovery
+    name: ours
+    roles: [apps]
+    source: {type: docker, host: "unix:///run/user/7/docker.sock"}
+    register: agent
+    agent: {image: "teleport:14.2.3", ca_file: /home/ops/agents.pem}
+    resource: {kind: app, name: "{{ .Name }}", uri: "http://{{ .IP }}:{{ .Port }}"}
+  - type: discovery
+    name: theirs
+    roles: [apps]
+    source: {type: docker, host: "tcp://localhost:2376", tls: {ca: /root/ca.pem, cert: /etc/cert.pem, key: /etc/key.pem}}
+    resource: {kind: app, name: "{{ .Name }}", uri: "http://{{ .IP }}:{{ .Port }}"}
+  - type: discovery
+    name: files
+    roles: [apps]
+    source: {type: file, path: /home/ops/apps.d}
 `), 0o600))
 	c, err := Load(file)
 	require.NoError(t, err)
@@ -41,13 +60,22 @@ outputs:
 		{"outputs[0].on_renewal[0].exec[0]", "/tmp/notify"},
 		{"outputs[0].on_renewal[1].pid_file", "/run/user/7/x.pid"},
 		{"outputs[1].hooks_dir", "/var/tmp/hooks.d"},
+		{"services[0].bearer_token", "/home/ops/bearer"},
+		{"services[2].source.host", "/run/user/7/docker.sock"},
+		{"services[2].agent.ca_file", "/home/ops/agents.pem"},
+		{"services[3].source.tls.ca", "/root/ca.pem"},
+		{"services[3].source.tls.cert", "/etc/cert.pem"},
+		{"services[3].source.tls.key", "/etc/key.pem"},
+		{"services[4].source.path", "/home/ops/apps.d"},
 	}, c.Reads())
+	require.Equal(t, []Read{{"services[0].listen", "/run/user/7/a.sock"}}, c.Sockets())
+	require.Equal(t, map[string]string{"services[1].bearer_token": "bearer"}, c.Secrets())
 	var hidden []string
 	for _, note := range c.hiddenNotes() {
 		hidden = append(hidden, note.String()[len(file):len(file)+len(":3:11: proxy_ca is /home/ops/ca.pem")])
 		require.Contains(t, note.Message, "or run `rollcall install systemd --write --force` again")
 	}
-	require.Len(t, hidden, 5)
+	require.Len(t, hidden, 11)
 	require.Equal(t, ":3:11: proxy_ca is /home/ops/ca.pem", hidden[0])
 	require.Contains(t, c.Notes()[1].String(), file+":7:10: onboarding.token is /root/token, which the sandbox of a systemd unit hides (ProtectHome=)")
 	require.Contains(t, c.Notes()[2].String(), file+":12:16: outputs[0].on_renewal[0].exec[0] is /tmp/notify, which the sandbox of a systemd unit hides (PrivateTmp=)")

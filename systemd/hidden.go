@@ -9,7 +9,7 @@ import (
 // and its hooks, unless the unit is made to show it; empty: none does.
 func Hidden(path string) string {
 	switch {
-	case below(path, "/home", "/root", "/run/user"):
+	case below(path, "/home", "/root", "/run/user", "/var/run/user"):
 		return "ProtectHome="
 	case below(path, "/tmp", "/var/tmp"):
 		return "PrivateTmp="

@@ -41,7 +41,7 @@ func (o UnitOptions) Triggers() []Trigger {
 func (o UnitOptions) trigger(verb, unit string) Trigger {
 	base := fmt.Sprintf("%s-%s-%s", o.Name, verb, strings.TrimSuffix(unit, ".service"))
 	t := Trigger{
-		Touch: filepath.Join("/run", o.Name, verb+"-"+unit), Verb: verb, Unit: unit, PathUnit: base + ".path",
+		Touch: filepath.Join(o.runtimeDirectory(), verb+"-"+unit), Verb: verb, Unit: unit, PathUnit: base + ".path",
 	}
 	// A unit that is stopped is left alone: it reads the new files when it starts.
 	job := "ExecStart=/usr/bin/systemctl try-restart -- " + argument(unit)

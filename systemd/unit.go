@@ -3,6 +3,7 @@ package systemd
 import (
 	"path/filepath"
 	"regexp"
+	"slices"
 	"strings"
 	"text/template"
 	"unicode"
@@ -23,6 +24,9 @@ type UnitOptions struct {
 	Storage string
 	// Destinations are the absolute paths of the directories that it writes.
 	Destinations []string
+	// Sockets are the absolute paths of the unix sockets that it listens on for
+	// other users' programs.
+	Sockets []string
 	// Readable are further paths that the agent or a hook reads or runs. The
 	// sandbox shows them, if they're in a home or a temporary directory.
 	Readable []string
@@ -59,7 +63,7 @@ func (o UnitOptions) Validate() error {
 	if o.Credential != "" && !validName(o.Credential) {
 		return failure.New(failure.Configuration, "%q isn't the name of a systemd credential: use letters, digits and . _ -", o.Credential)
 	}
-	paths := append([]string{o.Binary, o.Config}, o.Destinations...)
+	paths := slices.Concat([]string{o.Binary, o.Config}, o.Destinations, o.Sockets)
 	for _, optional := range []string{o.Storage, o.TokenFile} {
 		if optional != "" {
 			paths = append(paths, optional)
@@ -108,7 +112,22 @@ func (o UnitOptions) Writable() []string {
 	for _, path := range o.Destinations {
 		paths = append(paths, filepath.Clean(path))
 	}
+	for _, path := range o.Sockets {
+		if dir := filepath.Dir(path); !below(dir, o.runtimeDirectory()) && !slices.Contains(paths, dir) {
+			paths = append(paths, dir)
+		}
+	}
 	return paths
+}
+
+// runtimeDirectory is the one that systemd makes at the start, and that the agent
+// may write to.
+func (o UnitOptions) runtimeDirectory() string { return filepath.Join("/run", o.Name) }
+
+// Passable says that others must get through the runtime directory, to a socket
+// in it. They can't see what else is there, and each thing has its own rights.
+func (o UnitOptions) Passable() bool {
+	return slices.ContainsFunc(o.Sockets, func(path string) bool { return below(path, o.runtimeDirectory()) })
 }
 
 // word writes a text as one word of a setting: specifiers are escaped, and

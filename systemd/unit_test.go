@@ -30,7 +30,10 @@ func units() map[string]UnitOptions {
 	kept.Storage, kept.Credential, kept.TokenFile = "/var/lib/teleport/bot", "", ""
 	memory := DefaultUnit()
 	memory.Storage, memory.Destinations = "", nil
+	sockets := DefaultUnit()
+	sockets.Sockets = []string{"/run/rollcall/app.sock", "/srv/app/other.sock"}
 	return map[string]UnitOptions{
+		"sockets.service":                       sockets,
 		filepath.Join("..", "rollcall.service"): DefaultUnit(),
 		"nasty.service":                         nasty(),
 		"tbot-storage.service":                  kept,

@@ -49,7 +49,12 @@ StateDirectory={{word .}}
 StateDirectoryMode=0700
 {{- end}}
 RuntimeDirectory={{.Name}}
+{{- if .Passable}}
+# Clients pass through it to a socket; its own rights say who may use that.
+RuntimeDirectoryMode=0711
+{{- else}}
 RuntimeDirectoryMode=0700
+{{- end}}
 UMask=0077
 ProtectSystem=strict
 {{- range .Writable}}

@@ -122,6 +122,16 @@ const (
 	networkUnix = "unix"
 )
 
+// SocketPath is the path of the unix socket that is listened on; empty: it's
+// none.
+func (o *ListenOptions) SocketPath() string {
+	network, address, err := parseListen(o.Listen)
+	if err != nil || network != networkUnix {
+		return ""
+	}
+	return address
+}
+
 // parseListen splits a listen address. Its error is a half-sentence.
 func parseListen(listen string) (network, address string, err error) {
 	scheme, rest, found := strings.Cut(listen, "://")

@@ -4,9 +4,11 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
+	"maps"
 	"os"
 	"os/user"
 	"path/filepath"
+	"slices"
 	"strings"
 
 	"github.com/spf13/cobra"
@@ -157,6 +159,9 @@ func (i *installation) fromConfig(cfg *config.Config) {
 			i.noteMissing(d.Path)
 		}
 	}
+	for _, socket := range cfg.Sockets() {
+		i.unit.Sockets = append(i.unit.Sockets, socket.Path)
+	}
 	i.showReads(cfg)
 	i.noteHooks(cfg)
 	token := cfg.Onboarding.Token
@@ -165,6 +170,7 @@ func (i *installation) fromConfig(cfg *config.Config) {
 	} else if filepath.IsAbs(token) {
 		i.notes = append(i.notes, fmt.Sprintf("the user %s must be able to read the token in %s; with token: credential:token only root needs to.", i.unit.User, token))
 	}
+	i.noteSecrets(cfg)
 	info, err := os.Stat(cfg.File)
 	if err == nil && info.Mode().Perm()&0o044 == 0 && i.unit.User != "root" {
 		i.notes = append(i.notes, fmt.Sprintf("%s can be read by its owner alone: if that isn't %s, chgrp %s it and chmod 0640.", cfg.File, i.unit.User, i.unit.Group))
@@ -182,6 +188,18 @@ func (i *installation) showReads(cfg *config.Config) {
 		i.unit.Readable = append(i.unit.Readable, read.Path)
 		i.notes = append(i.notes, fmt.Sprintf("%s is %s: the sandbox is opened for it (%s). Below /etc or /usr/local it wouldn't have to be; the user %s must be able to get to it in any case.",
 			read.Key, read.Path, setting, i.unit.User))
+	}
+}
+
+// noteSecrets tells of credentials beside the join token, whose files only the
+// operator knows.
+func (i *installation) noteSecrets(cfg *config.Config) {
+	secrets := cfg.Secrets()
+	for _, key := range slices.Sorted(maps.Keys(secrets)) {
+		if name := secrets[key]; name != i.unit.Credential {
+			i.notes = append(i.notes, fmt.Sprintf("%s is credential:%s: give the unit a drop-in (systemctl edit %s) with [Service] LoadCredential=%s:/path/of/the/file.",
+				key, name, i.unit.Name, name))
+		}
 	}
 }
 

@@ -115,6 +115,24 @@ func TestInstallShowsWhatIsRead(t *testing.T) {
 	require.Contains(t, notes, "hooks_dir is /var/tmp/hooks.d: the sandbox is opened for it (PrivateTmp=).")
 }
 
+// TestInstallKnowsServices: what listens needs a place that its clients get to,
+// and what is read needs to be seen.
+func TestInstallKnowsServices(t *testing.T) {
+	file := inEtc(t, systemdConfig+`services:
+  - {type: application-tunnel, app_name: a, listen: "unix:///run/bot/a.sock", bearer_token: "credential:bearer"}
+  - {type: application-tunnel, app_name: b, listen: "unix:///srv/b/b.sock", bearer_token: "credential:join"}
+  - {type: discovery, name: files, roles: [apps], source: {type: file, path: /home/ops/apps.d}}
+`)
+	code, stdout, stderr := runLine(t, nil, "install", "systemd", "-c", file, "--name=bot", "--binary=/usr/local/bin/rollcall", "--root", t.TempDir())
+	require.Zero(t, code, stderr)
+	require.Contains(t, stdout, "\nRuntimeDirectoryMode=0711\n")
+	require.Contains(t, stdout, "\nReadWritePaths=-/srv/b\n")
+	require.Contains(t, stdout, "\nProtectHome=read-only\n")
+	require.Contains(t, stderr, "services[2].source.path is /home/ops/apps.d: the sandbox is opened for it (ProtectHome=).")
+	require.Contains(t, stderr, "services[0].bearer_token is credential:bearer: give the unit a drop-in (systemctl edit bot) with [Service] LoadCredential=bearer:/path/of/the/file.")
+	require.NotContains(t, stderr, "services[1].bearer_token", "the unit loads the join token anyway")
+}
+
 // inEtc writes a configuration where no sandbox hides it: t.TempDir is below
 // /tmp, which would open it.
 func inEtc(t *testing.T, text string) string {
