@@ -53,7 +53,7 @@ func (n *newcomer) types(t *testing.T, line string) *harness.Process {
 	t.Helper()
 	command := harness.Command{
 		Path: "/bin/sh", Args: []string{"-c", "exec " + n.here.Replace(line)}, Dir: n.root,
-		Env: []string{"PATH=" + n.tools + ":" + os.Getenv("PATH")},
+		Env: []string{n.path()},
 	}
 	switch program, _, _ := strings.Cut(line, " "); {
 	case program == "tctl":
@@ -65,6 +65,9 @@ func (n *newcomer) types(t *testing.T, line string) *harness.Process {
 	}
 	return n.cluster.Run(t, command)
 }
+
+// path is PATH, with the programs that documents call by name.
+func (n *newcomer) path() string { return "PATH=" + n.tools + ":" + os.Getenv("PATH") }
 
 // does runs commands one after the other; each must succeed. The agent, if it's
 // among them, goes on running, and is returned.

@@ -2,10 +2,7 @@ package e2e
 
 import (
 	"errors"
-	"os"
 	"os/exec"
-	"path/filepath"
-	"regexp"
 	"strings"
 	"testing"
 
@@ -14,39 +11,93 @@ import (
 	"rollcall/e2e/harness"
 )
 
-// TestReadersFromAnEmptyMachine types what docs/readers.md tells a new user to
-// type, into a fresh machine with a systemd of its own.
-func TestReadersFromAnEmptyMachine(t *testing.T) {
+// guest is a newcomer with a machine of their own: a fresh one, that has the
+// program, a join token and the proxy's authority, and nothing else.
+type guest struct {
+	*stage
+	machine *harness.Machine
+	here    *strings.Replacer
+}
+
+func newGuest(t *testing.T) *guest {
+	t.Helper()
 	if reason := harness.CanBoot(); reason != "" {
 		t.Skip(reason)
 	}
 	s := newStage(t)
 	m := suite.Boot(t)
-	m.Copy(t, suite.Bin.Rollcall, "/srv/new/bin/rollcall", 0o755)
 	m.Copy(t, s.cluster.Info().ProxyCA, "/etc/ssl/certs/ca-certificates.crt", 0o644)
 	m.Write(t, "/srv/new/token", []byte(s.bot.Token+"\n"), 0o600)
-	mine := strings.NewReplacer(
+	return &guest{s, m, strings.NewReplacer(
 		"teleport.example.com:443", s.cluster.Info().ProxyAddr,
 		"grafana-example", s.app.Name,
-		"/dev/stdin", "/srv/new/token",
-	)
-	blocks := shellBlocks(t, filepath.Join("..", "docs", "readers.md"), "From an empty machine")
-	require.Len(t, blocks, 6)
+		"/dev/stdin", "/srv/new/token", // what is pasted
+	)}
+}
+
+// types gives commands of a document to a shell, which ends with the first that
+// fails, and returns what they print.
+func (g *guest) types(t *testing.T, commands string) string {
+	t.Helper()
+	return g.machine.Must(t, "bash", "-euc", "cd /srv/new\n"+g.here.Replace(commands))
+}
+
+// TestReadersFromAnEmptyMachine types what docs/readers.md tells a new user to
+// type, into a fresh machine with a systemd of its own.
+func TestReadersFromAnEmptyMachine(t *testing.T) {
+	g := newGuest(t)
+	m := g.machine
+	m.Copy(t, suite.Bin.Rollcall, "/srv/new/bin/rollcall", 0o755)
+	blocks := blocksOf(t, "readers.md", "From an empty machine")
+	require.Equal(t, []string{"sh", "sh", "sh", "sh", "sh", "console", "sh"}, languages(blocks))
 
 	var said strings.Builder
-	for _, block := range blocks {
-		said.WriteString(m.Must(t, "bash", "-euc", "cd /srv/new\n"+mine.Replace(block)))
+	for _, b := range blocks {
+		if b.language == "sh" {
+			said.WriteString(g.types(t, b.text))
+		}
 	}
 
 	require.Contains(t, said.String(), "app can read")
-	require.NoError(t, s.tryPair(t, m.Path(unitDestination)))
+	require.NoError(t, g.tryPair(t, m.Path(unitDestination)))
 	require.Equal(t, "active", m.Property(t, "rollcall.service", "ActiveState"))
 	require.Equal(t, "teleport", m.Property(t, "rollcall.service", "User"))
 	require.Zero(t, exitOf(m.Run(t, "rollcall", "status")))
-	require.Equal(t, 1, exitOf(m.Run(t, "runuser", "-u", "nobody", "--", "cat", unitDestination+"/key")))
+	prompt, shown, _ := strings.Cut(blocks[5].text, "\n")
+	refused, err := m.Run(t, "bash", "-c", strings.TrimPrefix(prompt, "# "))
+	require.Equal(t, 1, exitOf(refused, err))
+	require.Equal(t, shown, refused)
 	require.Equal(t, 2, exitOf(m.Run(t, "runuser", "-u", "app", "--", "ls", "/var/lib/rollcall")))
-	again := m.Must(t, "bash", "-euc", mine.Replace(blocks[3]))
-	require.Contains(t, again, "nothing was changed")
+	require.Contains(t, g.types(t, blocks[3].text), "nothing was changed")
+
+	// The command of the first section says the same of the directory.
+	first := blocksOf(t, "readers.md", "In one command")[0]
+	require.Contains(t, g.types(t, "rm /etc/rollcall.yaml\n"+first.text), "nothing was changed")
+}
+
+// TestSystemdFromAnEmptyMachine types what docs/systemd.md tells to install the
+// agent, for a user that it makes itself.
+func TestSystemdFromAnEmptyMachine(t *testing.T) {
+	g := newGuest(t)
+	m := g.machine
+	m.Copy(t, suite.Bin.Rollcall, "/usr/local/bin/rollcall", 0o755)
+	blocks := blocksOf(t, "systemd.md", "Install")
+	require.Equal(t, []string{"yaml", "sh"}, languages(blocks))
+	m.Write(t, unitConfig, []byte(g.here.Replace(blocks[0].text)), 0o644)
+	commands := blocks[1].commands()
+
+	for _, command := range commands[:len(commands)-1] {
+		t.Log(command, "\n", g.types(t, command))
+	}
+	require.True(t, strings.HasPrefix(commands[len(commands)-1], "rollcall status"))
+	harness.Eventually(t, patience, "a healthy agent", func() error {
+		_, err := m.Run(t, "bash", "-c", commands[len(commands)-1])
+		return err
+	})
+
+	require.NoError(t, g.tryPair(t, m.Path(unitDestination)))
+	require.Equal(t, "rollcall", m.Property(t, "rollcall.service", "User"))
+	require.Equal(t, 1, exitOf(m.Run(t, "setpriv", "--reuid=rollcall", "--regid=rollcall", "--clear-groups", "cat", "/etc/rollcall.token")))
 }
 
 // exitOf is the exit code of a program in the machine; -1: it didn't run.
@@ -59,18 +110,4 @@ func exitOf(_ string, err error) int {
 		return exit.ExitCode()
 	}
 	return -1
-}
-
-// shellBlocks are the sh blocks of one section of a document.
-func shellBlocks(t *testing.T, path, heading string) (blocks []string) {
-	t.Helper()
-	content, err := os.ReadFile(path)
-	require.NoError(t, err)
-	_, section, found := strings.Cut(string(content), "\n## "+heading+"\n")
-	require.True(t, found, heading)
-	section, _, _ = strings.Cut(section, "\n## ")
-	for _, block := range regexp.MustCompile("(?s)```sh\n(.*?)```").FindAllStringSubmatch(section, -1) {
-		blocks = append(blocks, block[1])
-	}
-	return blocks
 }

@@ -220,3 +220,61 @@ func (s *unitStage) hooksWithoutPolkit(t *testing.T) {
 	s.configure(t, s.cluster.Info().ProxyAddr)
 	m.Must(t, "systemctl", "restart", "rollcall")
 }
+
+// hooksOfUsers runs a program as another user and signals another user's
+// processes. Without the drop-in of docs/hooks.md both are refused.
+func (s *unitStage) hooksOfUsers(t *testing.T) {
+	m := s.machine
+	const dropIn = "/etc/systemd/system/rollcall.service.d/hooks.conf"
+	m.Write(t, "/etc/systemd/system/listener.service", []byte(`[Service]
+ExecStart=/bin/sh -c 'trap "echo signalled >>/run/%N.log" HUP; echo $$$$ >/run/%N.pid; while :; do sleep infinity & wait $$!; done'
+`), 0o644)
+	m.Must(t, "systemctl", "daemon-reload")
+	m.Must(t, "systemctl", "start", "listener")
+	harness.Eventually(t, patience, "the listener's pid file", func() error {
+		_, err := os.Lstat(m.Path("/run/listener.pid"))
+		return err
+	})
+	const (
+		program = `{exec: [/usr/bin/id, -un], user: www-data}`
+		byUnit  = `{signal: HUP, unit: listener.service}`
+		byFile  = `{signal: HUP, pid_file: /run/listener.pid}`
+	)
+
+	// Refused: a program at the start, as a wrong configuration is, and a signal
+	// when it's due.
+	s.configure(t, s.cluster.Info().ProxyAddr, "on_renewal: ["+program+"]")
+	m.Run(t, "systemctl", "restart", "rollcall")
+	s.endsFor(t, "1")
+	s.journal(t, "running as www-data needs an agent with CAP_SETUID, CAP_SETGID")
+	s.configure(t, s.cluster.Info().ProxyAddr, "on_renewal: ["+byUnit+"]")
+	m.Must(t, "systemctl", "start", "rollcall")
+	s.reload(t)
+	s.hookSays(t, "isn't the agent's own, and may not be signalled: a signal reaches processes of the agent's own user; another user's needs CAP_KILL")
+	s.untouched(t, "listener")
+	s.configure(t, s.cluster.Info().ProxyAddr, "on_renewal: ["+byFile+"]")
+	m.Must(t, "systemctl", "restart", "rollcall")
+	s.reload(t)
+	s.hookSays(t, "belongs to somebody else and is hidden from the agent")
+	s.untouched(t, "listener")
+
+	// With the document's drop-in, and what it says of pid_file.
+	blocks := blocksOf(t, "hooks.md", "Rights")
+	require.Equal(t, "ini", blocks[0].language)
+	m.Write(t, dropIn, []byte(blocks[0].text+"ProtectProc=default\n"), 0o644)
+	m.Must(t, "systemctl", "daemon-reload")
+	for _, signal := range []string{byUnit, byFile} {
+		s.configure(t, s.cluster.Info().ProxyAddr, "on_renewal: ["+program+", "+signal+"]")
+		m.Must(t, "systemctl", "restart", "rollcall")
+		s.reload(t)
+		s.hookSays(t, "")
+		s.done(t, "listener", "signalled")
+	}
+	s.journal(t, "www-data")
+
+	m.Must(t, "systemctl", "stop", "listener")
+	require.NoError(t, os.Remove(m.Path(dropIn)))
+	m.Must(t, "systemctl", "daemon-reload")
+	s.configure(t, s.cluster.Info().ProxyAddr)
+	m.Must(t, "systemctl", "restart", "rollcall")
+}

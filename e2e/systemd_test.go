@@ -53,10 +53,12 @@ func TestSystemd(t *testing.T) {
 		{"reload renews", (*unitStage).reloadRenews},
 		{"hooks of other units", (*unitStage).hooksOfUnits},
 		{"hooks without polkit", (*unitStage).hooksWithoutPolkit},
+		{"hooks of other users", (*unitStage).hooksOfUsers},
 		{"stop", (*unitStage).stop},
 		{"a spent token may be deleted", (*unitStage).spentToken},
 		{"a passed socket", (*unitStage).passedSocket},
 		{"a tunnel's socket", (*unitStage).tunnelSocket},
+		{"a tunnel's own socket", (*unitStage).ownSocket},
 		{"a stuck loop is restarted", (*unitStage).stuckLoop},
 		{"a cluster that is down", (*unitStage).clusterDown},
 		{"a refused join isn't tried again", (*unitStage).refusedJoin},
@@ -357,14 +359,21 @@ func (s *unitStage) refusedJoin(t *testing.T) {
 	m := s.machine
 	s.configure(t, s.cluster.Info().ProxyAddr)
 	m.Run(t, "systemctl", "start", "rollcall") // whether it's seen to start or not
+	s.endsFor(t, "3")
+	_, err := os.Lstat(m.Path("/run/rollcall/status.sock"))
+	require.ErrorIs(t, err, fs.ErrNotExist)
+}
+
+// endsFor waits until the agent has ended with an exit code, and fails unless
+// systemd leaves it at that.
+func (s *unitStage) endsFor(t *testing.T, code string) {
+	t.Helper()
 	harness.Eventually(t, patience, "the end of the agent", func() error {
 		if state := s.property(t, "ActiveState"); state != "failed" {
 			return errors.New(state)
 		}
 		return nil
 	})
-	require.Equal(t, "3", s.property(t, "ExecMainStatus"))
+	require.Equal(t, code, s.property(t, "ExecMainStatus"))
 	require.Equal(t, "0", s.property(t, "NRestarts"))
-	_, err := os.Lstat(m.Path("/run/rollcall/status.sock"))
-	require.ErrorIs(t, err, fs.ErrNotExist)
 }

@@ -1,6 +1,7 @@
 package e2e
 
 import (
+	"errors"
 	"fmt"
 	"net/http"
 	"os"
@@ -46,17 +47,52 @@ func (s *unitStage) tunnelSocket(t *testing.T) {
 		harness.Eventually(t, patience, "the application after a restart", try)
 	}
 
-	as := func(user string) string {
-		out, _ := m.Run(t, "setpriv", "--reuid="+user, "--regid=nogroup", "--clear-groups", "/bin/sh", "-c",
-			`exec perl -MIO::Socket::UNIX -e '$s=IO::Socket::UNIX->new(Peer=>"/run/hello.sock") or die $!; print $s "GET / HTTP/1.0\r\nHost: localhost\r\n\r\n"; print <$s>'`)
-		return out
-	}
-	require.Contains(t, as("www-data"), s.sample.Text)
-	require.Contains(t, as("games"), "403 Forbidden")
+	require.Contains(t, s.askedBy(t, "www-data", "/run/hello.sock"), s.sample.Text)
+	require.Contains(t, s.askedBy(t, "games", "/run/hello.sock"), "403 Forbidden")
 	m.Must(t, "systemctl", "stop", "rollcall-hello.socket", "rollcall.service")
 	require.NoError(t, os.Remove(m.Path(unit)))
 	s.configure(t, s.cluster.Info().ProxyAddr)
 	m.Must(t, "systemctl", "daemon-reload")
+}
+
+// askedBy is what a user's program in the machine gets for a request to a socket.
+func (s *unitStage) askedBy(t *testing.T, user, socket string) string {
+	t.Helper()
+	out, _ := s.machine.Run(t, "setpriv", "--reuid="+user, "--regid=nogroup", "--clear-groups", "perl", "-MIO::Socket::UNIX", "-e",
+		`$s=IO::Socket::UNIX->new(Peer=>$ARGV[0]) or die $!; print $s "GET / HTTP/1.0\r\nHost: localhost\r\n\r\n"; print <$s>`, socket)
+	return out
+}
+
+// ownSocket has the sandboxed agent make a tunnel's socket itself, where
+// docs/local-proxy.md puts it: its readers get to it, and nobody gets to anything
+// else there.
+func (s *unitStage) ownSocket(t *testing.T) {
+	m := s.machine
+	const socket = "/run/rollcall/own.sock"
+	s.configure(t, s.cluster.Info().ProxyAddr)
+	content, err := os.ReadFile(m.Path(unitConfig))
+	require.NoError(t, err)
+	m.Write(t, unitConfig, append(content, fmt.Sprintf(`services:
+  - {type: application-tunnel, name: own, listen: "unix://%s", app_name: %s, socket: {readers: [{user: www-data}]}}
+`, socket, s.app.Name)...), 0o644)
+	m.Must(t, "rollcall", "install", "systemd", "--write", "--force")
+	m.Must(t, "systemctl", "start", "rollcall")
+
+	harness.Eventually(t, patience, "the application through the agent's own socket", func() error {
+		if out := s.askedBy(t, "www-data", socket); !strings.Contains(out, s.sample.Text) {
+			return errors.New(out)
+		}
+		return nil
+	})
+	require.Contains(t, s.askedBy(t, "games", socket), "Permission denied")
+	require.Contains(t, s.askedBy(t, "www-data", "/run/rollcall/status.sock"), "Permission denied")
+	_, err = m.Run(t, "setpriv", "--reuid=www-data", "--regid=nogroup", "--clear-groups", "ls", "/run/rollcall")
+	require.Error(t, err, "passing through isn't looking around")
+
+	m.Must(t, "systemctl", "stop", "rollcall")
+	s.configure(t, s.cluster.Info().ProxyAddr)
+	m.Must(t, "rollcall", "install", "systemd", "--write", "--force")
+	require.Contains(t, m.Must(t, "systemctl", "cat", "rollcall"), "\nRuntimeDirectoryMode=0700\n")
 }
 
 // restartUnderRequests restarts the agent while a client asks, with a connection
