@@ -88,6 +88,9 @@ func (p *Proxy) RetryNow(reason string) {
 	p.routes.each(func(k *keeper) { k.retryNow(reason) })
 }
 
+// Alive returns an error if an attempt to renew hangs, for whichever application.
+func (p *Proxy) Alive() error { return p.routes.alive() }
+
 // Run serves the proxy until ctx is cancelled, and lets open connections end.
 // It returns an error if it can't listen.
 func (p *Proxy) Run(ctx context.Context) error {

@@ -2,6 +2,7 @@ package tunnel
 
 import (
 	"context"
+	"fmt"
 	"sync"
 	"time"
 
@@ -76,6 +77,18 @@ func (r *routes) each(do func(*keeper)) {
 	for _, route := range r.byName {
 		do(route.keeper)
 	}
+}
+
+// alive returns an error if a keeper hangs, with its application's name.
+func (r *routes) alive() error {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	for name, route := range r.byName {
+		if err := route.keeper.pulse.Alive(); err != nil {
+			return fmt.Errorf("%w the certificate of %s", err, name)
+		}
+	}
+	return nil
 }
 
 // find returns the way to the application of a host, with a certificate. It

@@ -23,6 +23,7 @@ import (
 	"rollcall/hooks"
 	"rollcall/identity"
 	"rollcall/service"
+	"rollcall/tunnel"
 )
 
 // hooksConfig has one output into dir with these hooks.
@@ -163,6 +164,7 @@ func TestHooksHideNoStuckOutput(t *testing.T) {
 func TestTheWatchdogSeesEveryLoop(t *testing.T) {
 	for _, hosted := range []service.Service{
 		&identity.Keeper{}, &identity.Follower{}, &identity.Heart{}, &hooks.Runner{}, &diagnostics.Server{},
+		&tunnel.Tunnel{}, &tunnel.Proxy{}, &discoveryRunner{}, hookedOutput{},
 	} {
 		require.Implements(t, (*service.Prober)(nil), hosted)
 	}
