@@ -75,6 +75,30 @@ func TestReadersFromAnEmptyMachine(t *testing.T) {
 	require.Contains(t, g.types(t, "rm /etc/rollcall.yaml\n"+first.text), "nothing was changed")
 }
 
+// TestReadersAfterRoot gives an agent that has run as root to a user, as
+// docs/readers.md says: it goes on with the identity that it has.
+func TestReadersAfterRoot(t *testing.T) {
+	g := newGuest(t)
+	m := g.machine
+	m.Copy(t, suite.Bin.Rollcall, "/srv/new/bin/rollcall", 0o755)
+	page := blocksOf(t, "readers.md", "From an empty machine")
+	move := blocksOf(t, "readers.md", "From an agent that was root")
+	require.Equal(t, []string{"sh"}, languages(move))
+	users, configuration, tryOnce, install := page[0].text, page[2].text, page[4].text, page[6].text
+	g.types(t, users+"install -d -m 0700 /var/lib/rollcall\ninstall -m 0600 /dev/stdin /etc/rollcall.token\n"+configuration)
+	g.types(t, "rollcall start -c /etc/rollcall.yaml --oneshot")
+	require.EqualValues(t, 1, g.cluster.Generation(t, g.bot))
+
+	g.types(t, move[0].text)
+	require.Contains(t, g.types(t, tryOnce), "app can read")
+	g.types(t, install)
+
+	require.EqualValues(t, "teleport", m.Property(t, "rollcall.service", "User"))
+	require.NoError(t, g.tryPair(t, m.Path(unitDestination)))
+	require.Empty(t, g.cluster.Locks(t, g.bot))
+	require.LessOrEqual(t, g.cluster.Generation(t, g.bot), uint64(2), "it has joined once, and renewed")
+}
+
 // TestSystemdFromAnEmptyMachine types what docs/systemd.md tells to install the
 // agent, for a user that it makes itself.
 func TestSystemdFromAnEmptyMachine(t *testing.T) {
