@@ -3,6 +3,7 @@ package e2e
 import (
 	"errors"
 	"fmt"
+	"net"
 	"net/http"
 	"os"
 	"strings"
@@ -55,36 +56,47 @@ func (s *unitStage) tunnelSocket(t *testing.T) {
 	m.Must(t, "systemctl", "daemon-reload")
 }
 
-// askedBy is what a user's program in the machine gets for a request to a socket.
+// askedBy is what a user's program in the machine gets for a request to a socket,
+// by its path or HOST:PORT.
 func (s *unitStage) askedBy(t *testing.T, user, socket string) string {
 	t.Helper()
-	out, _ := s.machine.Run(t, "setpriv", "--reuid="+user, "--regid=nogroup", "--clear-groups", "perl", "-MIO::Socket::UNIX", "-e",
-		`$s=IO::Socket::UNIX->new(Peer=>$ARGV[0]) or die $!; print $s "GET / HTTP/1.0\r\nHost: localhost\r\n\r\n"; print <$s>`, socket)
+	const ask = `$to = $ARGV[0]; $s = $to =~ m{^/} ? IO::Socket::UNIX->new(Peer => $to) : IO::Socket::INET->new(PeerAddr => $to);
+$s or die $!; print $s "GET / HTTP/1.0\r\nHost: localhost\r\n\r\n"; print <$s>`
+	out, _ := s.machine.Run(t, "setpriv", "--reuid="+user, "--regid=nogroup", "--clear-groups",
+		"perl", "-MIO::Socket::UNIX", "-MIO::Socket::INET", "-e", ask, socket)
 	return out
 }
 
 // ownSocket has the sandboxed agent make a tunnel's socket itself, where
 // docs/local-proxy.md puts it: its readers get to it, and nobody gets to anything
-// else there.
+// else there. In the sandbox it also sees whose program connects to a port.
 func (s *unitStage) ownSocket(t *testing.T) {
 	m := s.machine
 	const socket = "/run/rollcall/own.sock"
+	free, err := net.Listen("tcp", "127.0.0.1:0")
+	require.NoError(t, err)
+	port := free.Addr().String()
+	require.NoError(t, free.Close())
 	s.configure(t, s.cluster.Info().ProxyAddr)
 	content, err := os.ReadFile(m.Path(unitConfig))
 	require.NoError(t, err)
 	m.Write(t, unitConfig, append(content, fmt.Sprintf(`services:
-  - {type: application-tunnel, name: own, listen: "unix://%s", app_name: %s, socket: {readers: [{user: www-data}]}}
-`, socket, s.app.Name)...), 0o644)
+  - {type: application-tunnel, name: own, listen: "unix://%[1]s", app_name: %[2]s, socket: {readers: [{user: www-data}]}}
+  - {type: application-tunnel, name: port, listen: "tcp://%[3]s", app_name: %[2]s, peer_users: [www-data]}
+`, socket, s.app.Name, port)...), 0o644)
 	m.Must(t, "rollcall", "install", "systemd", "--write", "--force")
 	m.Must(t, "systemctl", "start", "rollcall")
 
-	harness.Eventually(t, patience, "the application through the agent's own socket", func() error {
-		if out := s.askedBy(t, "www-data", socket); !strings.Contains(out, s.sample.Text) {
-			return errors.New(out)
-		}
-		return nil
-	})
+	for _, at := range []string{socket, port} {
+		harness.Eventually(t, patience, "the application at "+at, func() error {
+			if out := s.askedBy(t, "www-data", at); !strings.Contains(out, s.sample.Text) {
+				return errors.New(out)
+			}
+			return nil
+		})
+	}
 	require.Contains(t, s.askedBy(t, "games", socket), "Permission denied")
+	require.Contains(t, s.askedBy(t, "games", port), "403 Forbidden")
 	require.Contains(t, s.askedBy(t, "www-data", "/run/rollcall/status.sock"), "Permission denied")
 	_, err = m.Run(t, "setpriv", "--reuid=www-data", "--regid=nogroup", "--clear-groups", "ls", "/run/rollcall")
 	require.Error(t, err, "passing through isn't looking around")
