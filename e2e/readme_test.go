@@ -28,7 +28,7 @@ func TestReadmeInFiveMinutes(t *testing.T) {
 		"https://grafana-example.teleport.example.com/", n.curlArguments(t, app),
 	)
 
-	n.runs(t, steps[0])
+	n.runs(t, steps[0], n.cluster.TctlEnv()...)
 	n.pastes(t, steps[1])
 	n.writes(t, "etc/rollcall.yaml", steps[2])
 	n.runs(t, steps[3])
@@ -52,9 +52,9 @@ func (n *newcomer) curlArguments(t *testing.T, app harness.App) string {
 }
 
 // runs gives a block to a shell, which ends with the first command that fails.
-func (n *newcomer) runs(t *testing.T, b block) {
+func (n *newcomer) runs(t *testing.T, b block, env ...string) {
 	t.Helper()
-	n.shell(t, b, "")
+	n.shell(t, b, "", env...)
 }
 
 // pastes is runs for a block that asks for the token that was printed last.
@@ -65,12 +65,12 @@ func (n *newcomer) pastes(t *testing.T, b block) {
 	n.shell(t, b, token[1]+"\n")
 }
 
-func (n *newcomer) shell(t *testing.T, b block, stdin string) {
+func (n *newcomer) shell(t *testing.T, b block, stdin string, env ...string) {
 	t.Helper()
 	require.Equal(t, "sh", b.language)
 	p := n.cluster.Run(t, harness.Command{
 		Path: "/bin/sh", Args: []string{"-euc", n.here.Replace(b.text)}, Dir: n.root,
-		Env:   append(n.cluster.TctlEnv(), n.path()),
+		Env:   append(env, n.path()),
 		Stdin: strings.NewReader(stdin),
 	})
 	require.Zero(t, p.Wait(t).ExitCode, "%s: %s%s", b.text, p.Stdout, p.Stderr)

@@ -140,7 +140,7 @@ func leaderOf(nspawn int) (int, error) {
 // enter is nsenter's command line for a program in the machine.
 func (m *Machine) enter(command ...string) []string {
 	return append([]string{
-		"--target", strconv.Itoa(m.leader), "--all", "--wd=/",
+		"--target", strconv.Itoa(m.leader), "--all", "--wdns=/",
 		"env", "-i", "PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin", "LC_ALL=C.UTF-8",
 	}, command...)
 }
