@@ -132,7 +132,7 @@ func (c *Config) hiddenNotes() []Note {
 			at = Position{File: c.File}
 		}
 		notes = append(notes, Note{at.File, at.Line, at.Column, fmt.Sprintf(
-			"%s is %s, which the sandbox of a systemd unit hides (%s): put it elsewhere, such as below /etc or /usr/local, or run `rollcall install systemd --write --force` again, with the flags of the first time, which opens the sandbox for it",
+			"%s is %s, which the sandbox of a systemd unit hides (%s): put it elsewhere, such as below /etc or /usr/local, or run `rollcall install systemd --write --force` again, which opens the sandbox for it",
 			read.Key, read.Path, setting)})
 	}
 	return notes

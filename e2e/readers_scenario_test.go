@@ -70,6 +70,9 @@ func TestReadersFromAnEmptyMachine(t *testing.T) {
 	require.Equal(t, 2, exitOf(m.Run(t, "runuser", "-u", "app", "--", "ls", "/var/lib/rollcall")))
 	require.Contains(t, g.types(t, blocks[3].text), "nothing was changed")
 
+	// Later, for a hook: the user needn't be said again.
+	require.Contains(t, m.Must(t, "rollcall", "install", "systemd", "--write"), "rollcall.service is as it should be")
+
 	// The command of the first section says the same of the directory.
 	first := blocksOf(t, "readers.md", "In one command")[0]
 	require.Contains(t, g.types(t, "rm /etc/rollcall.yaml\n"+first.text), "nothing was changed")

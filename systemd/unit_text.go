@@ -6,7 +6,7 @@ package systemd
 // What is missing on purpose: PrivateUsers=, in whose namespace the users of
 // named ACL entries don't exist; ProcSubset=pid, which hides from hooks what
 // many programs read at their start.
-const unitTemplate = `# Written by "rollcall install systemd". Put changes into a drop-in
+const unitTemplate = unitOrigin + ` Put changes into a drop-in
 # ("systemctl edit {{.Name}}"), so that the next version doesn't overwrite them.
 [Unit]
 Description=rollcall, a machine-identity agent for Teleport{{if ne .Name "rollcall"}} ({{.Name}}){{end}}

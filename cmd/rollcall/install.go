@@ -1,6 +1,7 @@
 package main
 
 import (
+	"cmp"
 	"errors"
 	"fmt"
 	"io/fs"
@@ -46,7 +47,8 @@ and no environment sees.
 It only prints, and says what it would do. With --write it writes the unit to
 /etc/systemd/system, makes the user if there is none of that name, and has
 systemd read the unit. It starts nothing. A unit that is there and differs is
-left alone, but with --force.
+left alone, but with --force. The user, the group and the token's file of such a
+unit stay, unless a flag says otherwise.
 
 With --allow-reload and --allow-restart it also writes a rule for polkit, by
 which the agent's user may have systemd do this to these units, and nothing
@@ -68,6 +70,12 @@ writes a .path unit for each instead, which does it when a hook touches a file.`
   sudo rollcall install systemd --allow-reload nginx.service --write`,
 		Args: noArguments,
 		RunE: func(cmd *cobra.Command, _ []string) error {
+			i.earlier = i.readEarlier()
+			if i.earlier.User != "" && !cmd.Flags().Changed("user") {
+				i.noteEarlier(user)
+				user = i.earlier.User
+				group = cmp.Or(group, i.earlier.Group)
+			}
 			i.unit.User, i.unit.Group = user, groupOf(user, group)
 			if err := i.fill(g, tokenFile); err != nil {
 				return err
@@ -110,9 +118,34 @@ type installation struct {
 	unit         systemd.UnitOptions
 	root         string
 	write, force bool
+	// earlier is of the unit that is there.
+	earlier systemd.Earlier
 	// polkit says that it's there, and would read a rule.
 	polkit bool
 	notes  []string
+}
+
+// readEarlier reads the unit that is there: what an earlier run was told by flags,
+// and no configuration says, holds until a flag says otherwise. An agent that ran
+// as another user from then on couldn't read its own storage.
+func (i *installation) readEarlier() systemd.Earlier {
+	text, err := os.ReadFile(filepath.Join("/", i.root, i.unitPath()))
+	if err != nil {
+		return systemd.Earlier{} // plan tells of one that can't be read
+	}
+	return systemd.ReadEarlier(string(text))
+}
+
+// unitPath is where the unit is, below root.
+func (i *installation) unitPath() string {
+	return filepath.Join("/etc/systemd/system", i.unit.Name+".service")
+}
+
+// noteEarlier tells of the user if the flag's default is another.
+func (i *installation) noteEarlier(user string) {
+	if i.earlier.User != user {
+		i.notes = append(i.notes, fmt.Sprintf("the user %s is that of the unit that is there; --user names another.", i.earlier.User))
+	}
 }
 
 // fill takes from the configuration what the unit needs.
@@ -141,10 +174,10 @@ func (i *installation) fill(g *globals, tokenFile string) error {
 	}
 	i.findPolkit()
 	if i.unit.Credential != "" {
-		if tokenFile == "" {
-			tokenFile = "/etc/rollcall." + i.unit.Credential
+		if i.earlier.Credential == i.unit.Credential {
+			tokenFile = cmp.Or(tokenFile, i.earlier.TokenFile)
 		}
-		i.unit.TokenFile = tokenFile
+		i.unit.TokenFile = cmp.Or(tokenFile, "/etc/rollcall."+i.unit.Credential)
 	}
 	return i.unit.Validate()
 }

@@ -30,7 +30,7 @@ func (i *installation) plan() ([]step, error) {
 	if account := i.account(); account != nil {
 		steps = append(steps, account...)
 	}
-	unit, err := i.file(filepath.Join("/etc/systemd/system", i.unit.Name+".service"), i.unit.Text())
+	unit, err := i.file(i.unitPath(), i.unit.Text())
 	if err != nil {
 		return nil, err
 	}

@@ -89,6 +89,35 @@ func TestInstallWrites(t *testing.T) {
 	require.Empty(t, leftovers)
 }
 
+// TestInstallKeepsTheUser: whoever runs it again, for another output or a hook,
+// needn't know the flags of the first time.
+func TestInstallKeepsTheUser(t *testing.T) {
+	file, root := configFile(t, systemdConfig), t.TempDir()
+	install := func(more ...string) (string, string) {
+		code, stdout, stderr := runLine(t, nil, append([]string{"install", "systemd", "-c", file, "--root", root}, more...)...)
+		require.Zero(t, code, stderr)
+		return stdout, stderr
+	}
+	_, stderr := install("--user=bot", "--group=bots", "--token-file=/etc/join", "--write")
+	require.NotContains(t, stderr, "of the unit that is there")
+
+	stdout, stderr := install()
+	require.Contains(t, stdout, "\nUser=bot\nGroup=bots\n")
+	require.Contains(t, stdout, "\nLoadCredential=join:/etc/join\n")
+	require.Contains(t, stderr, "the user bot is that of the unit that is there; --user names another.")
+	stdout, _ = install("--write")
+	require.Contains(t, stdout, "rollcall.service is as it should be")
+
+	stdout, stderr = install("--user=other", "--token-file=/etc/other")
+	require.Contains(t, stdout, "\nUser=other\nGroup=other\n")
+	require.Contains(t, stdout, "\nLoadCredential=join:/etc/other\n")
+	require.NotContains(t, stderr, "of the unit that is there")
+	stdout, _ = install("--group=others")
+	require.Contains(t, stdout, "\nUser=bot\nGroup=others\n")
+	stdout, _ = install("--name=second")
+	require.Contains(t, stdout, "\nUser=rollcall\n", "it's another agent's unit")
+}
+
 const hookedConfig = systemdConfig + `  - type: identity
     destination: {type: directory, path: /nonexistent/identity}
     on_renewal: [{reload_unit: nginx.service}, {restart_unit: legacy.service}, {reload_unit: nginx.service}]
