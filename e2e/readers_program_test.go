@@ -7,6 +7,7 @@ import (
 	"io"
 	"os/signal"
 	"path/filepath"
+	"sync/atomic"
 	"syscall"
 	"testing"
 
@@ -27,8 +28,9 @@ type readerCounts struct {
 }
 
 type pairCounts struct {
-	// Different is how many of the pairs weren't those read before.
-	Reads, Torn, Failed, Different int64
+	// Different is how many of the pairs weren't those read before, and Again how
+	// often a read was begun again.
+	Reads, Torn, Failed, Different, Again int64
 	// Failure is the first one's reason.
 	Failure string
 }
@@ -40,22 +42,20 @@ func readProgram(list string, out io.Writer) int {
 	defer cancel()
 	dirs := filepath.SplitList(list)
 	type way struct {
-		read func(dir string) (cert, key []byte, err error)
+		read func(dir string, again *atomic.Int64) (cert, key []byte, err error)
 		last []reading
 		into count
 		out  pairCounts
 	}
-	ways := []*way{{read: openOnce}, {read: openByName}}
+	plain := func(dir string, _ *atomic.Int64) (cert, key []byte, err error) { return openByName(dir) }
+	ways := []*way{{read: openOnce}, {read: plain}}
 	for _, w := range ways {
 		w.last = make([]reading, len(dirs))
 	}
 	for ctx.Err() == nil {
 		for i, dir := range dirs {
 			for _, w := range ways {
-				cert, key, err := w.read(dir)
-				if err != nil && w.out.Failure == "" {
-					w.out.Failure = err.Error()
-				}
+				cert, key, err := w.read(dir, &w.into.again)
 				if err == nil && !bytes.Equal(cert, w.last[i].cert) {
 					w.out.Different++
 				}
@@ -65,6 +65,10 @@ func readProgram(list string, out io.Writer) int {
 	}
 	for _, w := range ways {
 		w.out.Reads, w.out.Torn, w.out.Failed = w.into.reads.Load(), w.into.torn.Load(), w.into.failed.Load()
+		w.out.Again = w.into.again.Load()
+		if w.into.failure != nil {
+			w.out.Failure = w.into.failure.Error()
+		}
 	}
 	if err := json.NewEncoder(out).Encode(readerCounts{ways[0].out, ways[1].out}); err != nil {
 		return 1

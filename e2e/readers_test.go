@@ -98,6 +98,7 @@ func TestOnlyReadersRead(t *testing.T) {
 		return
 	}
 	ours := results[0]
+	t.Logf("the reader began %d of our pairs again", ours.pairs.Documented.Again)
 	require.GreaterOrEqual(t, ours.renewals, 500)
 	require.Zero(t, ours.third.opened, "the third user opened %v", ours.third.examples)
 	require.Greater(t, ours.third.tried, 10*ours.renewals)

@@ -5,8 +5,10 @@ import (
 	"context"
 	"crypto/tls"
 	"encoding/binary"
+	"errors"
 	"fmt"
 	"io"
+	"io/fs"
 	"os"
 	"path/filepath"
 	"sync"
@@ -20,6 +22,17 @@ import (
 // count is what one kind of reader has seen. Safe for concurrent use.
 type count struct {
 	reads, torn, failed atomic.Int64
+	// again are the reads that were begun again, since what they had opened was
+	// replaced twice meanwhile.
+	again atomic.Int64
+	first sync.Once
+	// failure is why the first one failed; read it after the readers' end.
+	failure error
+}
+
+func (c *count) fail(err error) {
+	c.failed.Add(1)
+	c.first.Do(func() { c.failure = err })
 }
 
 // reading keeps the last pair of one reader, so that it parses only what's new.
@@ -32,7 +45,7 @@ type reading struct {
 // isn't the key's, or if either isn't whole.
 func (r *reading) see(into *count, cert, key []byte, err error) {
 	if err != nil {
-		into.failed.Add(1)
+		into.fail(err)
 		return
 	}
 	into.reads.Add(1)
@@ -66,7 +79,9 @@ func (r *readers) watch(ctx context.Context, t *testing.T, dir string) {
 	context.AfterFunc(ctx, func() { events.Close() }) // ends the Read below
 	r.group.Go(func() { r.fault = r.reloadOnEvents(ctx, events, dir) })
 	r.group.Go(func() { loop(ctx, r.byName, func() (cert, key []byte, err error) { return openByName(dir) }) })
-	r.group.Go(func() { loop(ctx, r.once, func() (cert, key []byte, err error) { return openOnce(dir) }) })
+	r.group.Go(func() {
+		loop(ctx, r.once, func() (cert, key []byte, err error) { return openOnce(dir, &r.once.again) })
+	})
 }
 
 func loop(ctx context.Context, into *count, read func() (cert, key []byte, err error)) {
@@ -122,9 +137,26 @@ func openByName(dir string) (cert, key []byte, err error) {
 	return cert, key, err
 }
 
-// openOnce opens the current version, or the directory where there are no
+// openOnce reads both files through one open directory, as the documentation tells
+// programs to: a set stays until it has been replaced twice, and who was slower
+// than that begins again.
+func openOnce(dir string, again *atomic.Int64) (cert, key []byte, err error) {
+	for {
+		version, _ := os.Readlink(filepath.Join(dir, "..data")) // there may be none
+		cert, key, err := openCurrent(dir)
+		if !errors.Is(err, fs.ErrNotExist) {
+			return cert, key, err
+		}
+		if now, _ := os.Readlink(filepath.Join(dir, "..data")); now == version {
+			return nil, nil, err
+		}
+		again.Add(1)
+	}
+}
+
+// openCurrent opens the current version, or the directory where there are no
 // versions, and both files through it.
-func openOnce(dir string) (cert, key []byte, err error) {
+func openCurrent(dir string) (cert, key []byte, err error) {
 	fd, err := unix.Open(filepath.Join(dir, "..data"), unix.O_DIRECTORY|unix.O_RDONLY|unix.O_CLOEXEC, 0)
 	if err == unix.ENOENT { //nolint:errorlint // unix.Open returns bare numbers
 		fd, err = unix.Open(dir, unix.O_DIRECTORY|unix.O_RDONLY|unix.O_CLOEXEC, 0)
