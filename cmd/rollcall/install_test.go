@@ -20,8 +20,10 @@ outputs:
 `
 
 func TestInstallPrintsTheUnitInTheRepository(t *testing.T) {
-	if _, err := os.Stat("/etc/rollcall.yaml"); err == nil {
-		t.Skip("this host has an /etc/rollcall.yaml, which is read")
+	for _, file := range []string{"/etc/rollcall.yaml", "/etc/systemd/system/rollcall.service"} {
+		if _, err := os.Stat(file); err == nil {
+			t.Skipf("this host has an agent: %s is read", file)
+		}
 	}
 	code, stdout, stderr := runLine(t, nil, "install", "systemd", "--binary=/usr/local/bin/rollcall")
 	require.Zero(t, code, stderr)
