@@ -44,6 +44,9 @@ func TestUnitLetsClientsIn(t *testing.T) {
 	require.Contains(t, options.Text(), "\nProtectHome=read-only\n")
 	require.Contains(t, options.Text(), "\nReadWritePaths=-/home/app\n")
 
+	options.Sockets = []string{"/a.sock"}
+	require.Equal(t, []string{"/opt/machine-id"}, options.Writable())
+
 	options.Sockets = []string{"a.sock"}
 	require.ErrorContains(t, options.Validate(), `"a.sock" can't stand in a unit`)
 }

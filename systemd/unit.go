@@ -113,7 +113,9 @@ func (o UnitOptions) Writable() []string {
 		paths = append(paths, filepath.Clean(path))
 	}
 	for _, path := range o.Sockets {
-		if dir := filepath.Dir(path); !below(dir, o.runtimeDirectory()) && !slices.Contains(paths, dir) {
+		dir := filepath.Dir(path)
+		// Nothing is worth opening all there is.
+		if dir != "/" && !below(dir, o.runtimeDirectory()) && !slices.Contains(paths, dir) {
 			paths = append(paths, dir)
 		}
 	}
