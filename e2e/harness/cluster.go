@@ -75,7 +75,6 @@ type Cluster struct {
 	mu      sync.Mutex
 	info    Info
 	process *Process
-	leash   *os.File
 	admin   *client.Client
 	logs    []*Output
 }
@@ -200,30 +199,13 @@ func (c *Cluster) current() *Process {
 
 // start starts the process and waits for its ready line.
 func (c *Cluster) start(ctx context.Context) error {
-	// The read end is the process's standard input. When the last write end
-	// goes, with this process, the cluster stops and removes the suite.
-	leashed, leash, err := os.Pipe()
-	if err != nil {
-		return err
-	}
-	defer leashed.Close()
 	begun := time.Now()
-	p, err := c.Suite.start(Command{
-		Path:  c.Suite.Bin.Cluster,
-		Args:  c.options.args(c.dir, c.Suite.root),
-		Stdin: leashed,
-		// Not SIGKILL: it has the suite's directory to remove.
-		onOrphaned: syscall.SIGTERM,
-	}, c.dir)
+	p, err := c.Suite.start(Command{Path: c.Suite.Bin.Cluster, Args: c.options.args(c.dir)}, c.dir)
 	if err != nil {
-		leash.Close()
 		return err
 	}
 	c.mu.Lock()
-	if c.leash != nil {
-		c.leash.Close()
-	}
-	c.process, c.leash = p, leash
+	c.process = p
 	c.logs = append(c.logs, p.Stderr)
 	c.mu.Unlock()
 	err = Poll(ctx, readyTimeout, func() error {
@@ -249,8 +231,8 @@ func (c *Cluster) start(ctx context.Context) error {
 }
 
 // args is cmd/cluster's command line.
-func (o ClusterOptions) args(dir, suite string) []string {
-	args := []string{"--dir", filepath.Join(dir, "state"), "--leash", suite}
+func (o ClusterOptions) args(dir string) []string {
+	args := []string{"--dir", filepath.Join(dir, "state")}
 	for flag, value := range map[string]string{"--name": o.Name, "--sync": o.Sync, "--log": o.Severity} {
 		if value != "" {
 			args = append(args, flag, value)

@@ -170,12 +170,7 @@ func TestProcess(t *testing.T) {
 	require.LessOrEqual(t, now, peak)
 	require.Equal(t, 7, p.Terminate(t).ExitCode)
 	require.True(t, strings.HasSuffix(p.Stdout.String(), "bye\n"))
-	harness.Eventually(t, patience, "the end of what it had started", func() error {
-		if err := syscall.Kill(child, 0); !errors.Is(err, syscall.ESRCH) && !zombie(child) {
-			return fmt.Errorf("process %d is there: %v", child, err)
-		}
-		return nil
-	})
+	harness.Eventually(t, patience, "the end of what it had started", func() error { return ended(child) })
 	killed := suite.Start(t, harness.Command{Path: "/bin/sleep", Args: []string{"100"}}).Kill()
 	require.Equal(t, syscall.SIGKILL, killed.Signal)
 }

@@ -6,8 +6,8 @@
 //
 // Everything that it starts ends with it: after a test, a failure, Ctrl-C
 // (Suite.Close), and also when the test binary panics or is killed (children
-// die with their parent, and the cluster removes the suite's directory when
-// its standard input ends).
+// die with their parent, and a guardian removes the suite's directory: see
+// guard).
 package harness
 
 import (
@@ -45,6 +45,8 @@ type Suite struct {
 	Bin Binaries
 	// root holds every directory of the suite; it's gone after Close.
 	root string
+	// release lets the guardian of root go.
+	release func()
 	// kept counts the logs of failed tests.
 	kept atomic.Int64
 
@@ -97,11 +99,16 @@ func Open(ctx context.Context, out io.Writer, only ...string) (*Suite, error) {
 	if err != nil {
 		return nil, err
 	}
-	// Others may pass through (readers in ACL tests), but not look around.
-	if err := os.Chmod(root, 0o711); err != nil {
+	release, err := guard(root)
+	if err == nil {
+		// Others may pass through (readers in ACL tests), but not look around.
+		err = os.Chmod(root, 0o711)
+	}
+	if err != nil {
+		_ = os.RemoveAll(root)
 		return nil, err
 	}
-	return &Suite{Bin: bin, root: root, processes: map[*Process]struct{}{}}, nil
+	return &Suite{Bin: bin, root: root, release: release, processes: map[*Process]struct{}{}}, nil
 }
 
 // Close ends every process of the suite and removes its directory.
@@ -123,7 +130,8 @@ func (s *Suite) Close() {
 	for _, p := range processes {
 		<-p.done
 	}
-	_ = os.RemoveAll(s.root)
+	_ = os.RemoveAll(s.root) // or else the guardian does
+	s.release()
 }
 
 // closeOnSignal closes the suite on SIGINT, SIGTERM and SIGHUP and then dies

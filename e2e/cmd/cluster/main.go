@@ -5,7 +5,7 @@
 //
 // When the cluster is ready, it writes one line of JSON (type ready) to
 // standard output, and to the file given with --ready-file. It stops on SIGINT
-// and SIGTERM, and with --leash also when standard input ends.
+// and SIGTERM.
 //
 // `cluster start -c FILE` is an agent in place of that: `teleport start`. Called
 // by the name tctl (a link will do), it's the official tctl.
@@ -20,7 +20,6 @@ import (
 	"os"
 	"os/signal"
 	"path/filepath"
-	"sync/atomic"
 	"syscall"
 	"time"
 )
@@ -43,9 +42,6 @@ type options struct {
 	severity string
 	// apps says whether the cluster has an Application Service.
 	apps bool
-	// leash ends the process when standard input does, and then removes this
-	// directory: a harness that vanishes leaves nothing behind.
-	leash string
 }
 
 func main() {
@@ -53,11 +49,11 @@ func main() {
 		tctl()
 		return
 	}
-	os.Exit(run(os.Args[1:], os.Stdin, os.Stdout, os.Stderr))
+	os.Exit(run(os.Args[1:], os.Stdout, os.Stderr))
 }
 
 // run starts the cluster and returns the exit code once it has stopped.
-func run(args []string, stdin io.Reader, stdout, stderr io.Writer) int {
+func run(args []string, stdout, stderr io.Writer) int {
 	if len(args) > 0 && args[0] == startCommand {
 		return startTeleport(args[1:], stderr)
 	}
@@ -65,44 +61,13 @@ func run(args []string, stdin io.Reader, stdout, stderr io.Writer) int {
 	if err != nil {
 		return 2
 	}
-	signalled, stop := signal.NotifyContext(context.Background(), syscall.SIGINT, syscall.SIGTERM)
+	ctx, stop := signal.NotifyContext(context.Background(), syscall.SIGINT, syscall.SIGTERM)
 	defer stop()
-	// When the harness vanishes, standard input ends and SIGTERM comes, in either
-	// order: the end of the one mustn't leave the other to its default, which is
-	// death before anything is removed.
-	ctx, cancel := context.WithCancel(signalled)
-	defer cancel()
-	// Log lines that nobody reads any more must not end the process before it
-	// has cleaned up.
-	signal.Ignore(syscall.SIGPIPE)
-	parent := os.Getppid()
-	var orphaned atomic.Bool
-	if opts.leash != "" {
-		go func() {
-			_, _ = io.Copy(io.Discard, stdin)
-			orphaned.Store(true)
-			cancel()
-		}()
-	}
-	code := 0
 	if err := serve(ctx, opts, stdout); err != nil {
 		fmt.Fprintf(stderr, "cluster: %v\n", err)
-		code = 1
+		return 1
 	}
-	if opts.leash != "" && (orphaned.Load() || os.Getppid() != parent) {
-		becomeRemoval(opts.leash, stderr)
-	}
-	return code
-}
-
-// becomeRemoval removes a directory and ends the process: it becomes rm, so that
-// nothing of the cluster is left that would go on for a moment, and make some of
-// the directory anew. It returns only if that can't be.
-func becomeRemoval(dir string, stderr io.Writer) {
-	signal.Ignore(syscall.SIGINT, syscall.SIGTERM) // rm is to be left alone, too
-	err := syscall.Exec("/bin/rm", []string{"rm", "-rf", "--", dir}, nil)
-	fmt.Fprintf(stderr, "cluster: %s can't be removed by rm: %v\n", dir, err)
-	_ = os.RemoveAll(dir) // the most that can be done
+	return 0
 }
 
 func parse(args []string, stderr io.Writer) (options, error) {
@@ -116,7 +81,6 @@ func parse(args []string, stderr io.Writer) (options, error) {
 	flags.StringVar(&opts.sync, "sync", "OFF", "sqlite's synchronous pragma")
 	flags.StringVar(&opts.severity, "log", "INFO", "log severity: DEBUG, INFO, WARN or ERROR")
 	flags.BoolVar(&opts.apps, "apps", true, "have an Application Service, which takes up every dynamic application")
-	flags.StringVar(&opts.leash, "leash", "", "stop when standard input ends, and remove this directory then")
 	if err := flags.Parse(args); err != nil {
 		return opts, err
 	}
