@@ -4,6 +4,7 @@ import (
 	"bufio"
 	"context"
 	"errors"
+	"io"
 	"net"
 	"sync"
 	"sync/atomic"
@@ -20,7 +21,7 @@ type client struct {
 	// waited says that the client has waited for a certificate already.
 	waited atomic.Bool
 	// ahead has what was read ahead; nil: nothing. It belongs to who reads.
-	ahead *bufio.Reader
+	ahead io.Reader
 
 	sent, received atomic.Int64
 	once           sync.Once
@@ -29,9 +30,14 @@ type client struct {
 // Read counts what the client sends.
 func (c *client) Read(p []byte) (int, error) {
 	n, err := c.read(p)
+	c.took(n)
+	return n, err
+}
+
+// took counts what the client sent.
+func (c *client) took(n int) {
 	c.sent.Add(int64(n))
 	c.front.counts.sent.Add(float64(n))
-	return n, err
 }
 
 func (c *client) read(p []byte) (int, error) {

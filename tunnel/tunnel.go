@@ -268,9 +268,13 @@ func (t *Tunnel) front(bound *endpoint, peers peers) *front {
 	return &front{
 		log: t.log, counts: t.counts, peers: peers, limit: t.opts.MaxConnections, names: t.opts.Names,
 		handler: observed(t.guarded(names, carrier), t.counts, t.log, t.opts.AccessLog),
-		stream:  streamer.serve,
-		kind:    t.kind,
-		learn:   func(ctx context.Context) { _, _ = t.upstream.get(ctx) },
+		express: &express{
+			permits: func(r *http.Request) bool { return t.permits(names, r) },
+			carrier: carrier, counts: t.counts, log: t.log, access: t.opts.AccessLog,
+		},
+		stream: streamer.serve,
+		kind:   t.kind,
+		learn:  func(ctx context.Context) { _, _ = t.upstream.get(ctx) },
 	}
 }
 
@@ -306,6 +310,11 @@ func (t *Tunnel) guarded(names hosts, carrier *carrier) http.Handler {
 			carrier.serve(w, r)
 		}
 	})
+}
+
+// permits says whether guarded lets a request pass.
+func (t *Tunnel) permits(names hosts, r *http.Request) bool {
+	return names.permits(r.Host) && names.permitsOrigin(r, t.public()) && t.listening.token.admit(r.Header) && !teleportsOwn(r.URL.Path)
 }
 
 // public is the application's public host, once it's known.

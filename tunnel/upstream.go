@@ -59,6 +59,14 @@ type Routed struct {
 type generation struct {
 	Routed
 	transport *http.Transport
+	lanes     *lanes
+}
+
+// closeIdle closes the connections that aren't in use, and the others as soon
+// as they aren't.
+func (g *generation) closeIdle() {
+	g.transport.CloseIdleConnections()
+	g.lanes.close()
 }
 
 // upstream is the way to one application. A renewal changes what new
@@ -98,15 +106,14 @@ func newUpstream(counts *counts, idle int, patience time.Duration) *upstream {
 
 // set takes a new certificate into use.
 func (u *upstream) set(routed Routed) {
-	fresh := &generation{Routed: routed, transport: u.newTransport(routed.Session)}
+	fresh := &generation{Routed: routed, transport: u.newTransport(routed.Session), lanes: u.newLanes(routed.Session)}
 	u.mu.Lock()
 	old := u.now
 	u.now = fresh
 	u.tellLocked(nil)
 	u.mu.Unlock()
 	if old != nil {
-		// Those in use are closed as soon as they're idle.
-		old.transport.CloseIdleConnections()
+		old.closeIdle()
 	}
 }
 
@@ -136,7 +143,7 @@ func (u *upstream) close() {
 	u.mu.Lock()
 	defer u.mu.Unlock()
 	if u.now != nil {
-		u.now.transport.CloseIdleConnections()
+		u.now.closeIdle()
 	}
 }
 
@@ -234,6 +241,13 @@ func (u *upstream) newTransport(session Session) *http.Transport {
 	}
 }
 
+// newLanes keeps connections that bear one certificate for plain requests.
+func (u *upstream) newLanes(session Session) *lanes {
+	return &lanes{most: u.idle, dials: u.dials, open: func(ctx context.Context) (net.Conn, error) {
+		return u.connect(ctx, session.DialHTTP)
+	}}
+}
+
 // dialTCP opens a connection to a TCP application.
 func (u *upstream) dialTCP(ctx context.Context, g *generation) (net.Conn, error) {
 	return u.dial(ctx, g.Session.DialTCP)
@@ -245,6 +259,11 @@ func (u *upstream) dial(ctx context.Context, open func(context.Context) (net.Con
 		return nil, err
 	}
 	defer func() { <-u.dials }()
+	return u.connect(ctx, open)
+}
+
+// connect opens a connection, and counts it.
+func (u *upstream) connect(ctx context.Context, open func(context.Context) (net.Conn, error)) (net.Conn, error) {
 	conn, err := open(ctx)
 	if err != nil {
 		u.counts.dialFailed.Inc()

@@ -1,0 +1,55 @@
+package tunnel
+
+import (
+	"context"
+	"time"
+)
+
+// watch is the look at a client whose answer takes long.
+type watch struct {
+	// done is closed when the look is over; nil: there's none.
+	done chan struct{}
+	// release ends the wait for the end of everything.
+	release func() bool
+	// gone says that the client went away.
+	gone bool
+}
+
+// attend looks from now on whether the client is still there, and ends the lane
+// if it isn't, or if everything ends. It does so once for a request.
+func (v *ride) attend(l *lane) {
+	if v.watch.release != nil {
+		return
+	}
+	l.patient()
+	v.watch.release = context.AfterFunc(v.ctx, l.close)
+	if v.in.Buffered() == v.in.Size() {
+		return // it has sent so much ahead that there's no room for a look
+	}
+	v.watch.done = make(chan struct{})
+	_ = v.client.SetReadDeadline(time.Time{})
+	go func() {
+		defer close(v.watch.done)
+		if _, err := v.in.Peek(v.in.Buffered() + 1); err != nil && !isDeadline(err) {
+			v.watch.gone = true
+			l.close()
+		}
+	}()
+}
+
+// settle ends the look. What the client has sent meanwhile is there to be read.
+func (v *ride) settle() {
+	if v.watch.release == nil {
+		return
+	}
+	v.watch.release()
+	v.watch.release = nil
+	if v.watch.done == nil {
+		return
+	}
+	_ = v.client.SetReadDeadline(longAgo())
+	<-v.watch.done
+	v.watch.done = nil
+	v.alarm = time.Time{}
+	_ = v.client.SetReadDeadline(v.alarm)
+}

@@ -1,0 +1,280 @@
+package tunnel
+
+import (
+	"bufio"
+	"bytes"
+	"context"
+	"errors"
+	"io"
+	"log/slog"
+	"net/http"
+	"net/http/httputil"
+	"os"
+	"sync"
+	"time"
+)
+
+// express carries plain requests, which nearly all are that programs make in
+// quick succession, on the goroutine of the client's connection. It leaves out
+// what makes http.Server, httputil.ReverseProxy and http.Transport take four
+// times the processor's time for the same: three more goroutines that hand each
+// request and answer on, a read on the side of each request to hear of a client
+// that goes away, and timers. It has nothing of its own to say to a client: what isn't
+// plain, and what doesn't go as usual before an answer has begun, is left to
+// those, with the connection and the request from its first byte on. They send
+// the request again, which GET allows.
+type express struct {
+	// permits are the tunnel's rules for requests; they may take out of a
+	// header what isn't for the application.
+	permits func(*http.Request) bool
+	carrier *carrier
+	counts  *counts
+	log     *slog.Logger
+	access  bool
+}
+
+// ride is the connection of one client, while its requests are plain.
+type ride struct {
+	*express
+	ctx    context.Context //nolint:containedctx // The ride has its lifetime.
+	client *client
+	in     *bufio.Reader
+	out    *bufio.Writer
+	// head is a copy of the head of the request that is carried; host is what it
+	// named.
+	head []byte
+	host string
+	// received is what the client had received before.
+	received int64
+	// alarm is the deadline of the wait for requests.
+	alarm time.Time
+	// carried says that there was a request.
+	carried bool
+	watch   watch
+
+	// mu protects the following, which stop and serve agree by.
+	mu       sync.Mutex
+	waits    bool
+	stopping bool
+}
+
+// course is what comes after a step.
+type course int
+
+const (
+	// onward: the next step, or the next request.
+	onward course = iota
+	// aside: it isn't for the express.
+	aside
+	// away: the connection is closed.
+	away
+)
+
+func newRide(ctx context.Context, x *express, c *client) *ride {
+	return &ride{express: x, ctx: ctx, client: c, in: bufio.NewReaderSize(c.Conn, laneBuffer), out: bufio.NewWriterSize(c, laneBuffer)}
+}
+
+// run carries requests until one isn't plain: then it returns true, and the
+// client's connection is to be served by others from that request on. Otherwise
+// the connection is at its end, and the caller closes it.
+func (v *ride) run() (left bool) {
+	for {
+		switch v.next() {
+		case aside:
+			_ = v.client.SetReadDeadline(time.Time{})
+			v.client.ahead = io.MultiReader(bytes.NewReader(v.head), v.in)
+			return true
+		case away:
+			return false
+		case onward:
+			v.carried = true
+		}
+	}
+}
+
+// stop ends a wait for requests. Who has had one before is closed, as HTTP's
+// clients expect of a connection that they don't use.
+func (v *ride) stop() {
+	v.mu.Lock()
+	defer v.mu.Unlock()
+	v.stopping = true
+	if v.waits {
+		_ = v.client.SetReadDeadline(longAgo())
+	}
+}
+
+func (v *ride) ends() bool {
+	v.mu.Lock()
+	defer v.mu.Unlock()
+	return v.stopping
+}
+
+// longAgo is a deadline that has passed.
+func longAgo() time.Time { return time.Unix(1, 0) }
+
+// await waits for a request.
+func (v *ride) await() course {
+	v.head = v.head[:0]
+	if v.in.Buffered() > 0 {
+		return onward
+	}
+	v.mu.Lock()
+	v.waits = !v.stopping
+	if now := time.Now(); v.waits && v.alarm.Sub(now) < clientIdleTimeout-headerTimeout {
+		v.alarm = now.Add(clientIdleTimeout)
+		_ = v.client.SetReadDeadline(v.alarm)
+	}
+	waits := v.waits
+	v.mu.Unlock()
+	if !waits {
+		return v.unused()
+	}
+	_, err := v.in.Peek(1)
+	v.mu.Lock()
+	defer v.mu.Unlock()
+	v.waits = false
+	switch {
+	case err == nil:
+		return onward
+	case v.stopping && isDeadline(err):
+		return v.unused()
+	default:
+		return away
+	}
+}
+
+// unused is what becomes of a client that doesn't ask for anything when
+// everything stops: one that hasn't yet gets its chance.
+func (v *ride) unused() course {
+	if v.carried {
+		return away
+	}
+	return aside
+}
+
+// next carries one request.
+func (v *ride) next() course {
+	if step := v.await(); step != onward {
+		return step
+	}
+	now, _, _, _ := v.carrier.upstream.peek() //nolint:dogsled // Only the certificate matters.
+	if now == nil || now.App.TCP() {
+		return aside
+	}
+	data, _ := v.in.Peek(v.in.Buffered())
+	n := plainHead(data)
+	if n == 0 {
+		return aside
+	}
+	v.head = append(v.head, data[:n]...)
+	r, err := http.ReadRequest(v.in)
+	if err != nil || v.in.Buffered() != len(data)-n || !v.permits(r) {
+		return aside
+	}
+	began := time.Now()
+	return v.carry(r, now, began)
+}
+
+// carry sends a request on and answers it.
+func (v *ride) carry(r *http.Request, now *generation, began time.Time) course {
+	v.host, v.received = r.Host, v.client.received.Load()
+	public := now.Session.PublicHost()
+	origin := v.carrier.origin(r)
+	delete(r.Header, "Connection")
+	rewriteRequest(&httputil.ProxyRequest{In: r, Out: r}, public, func(page string) bool { return v.carrier.ours(page, v.host) })
+	l, resp, err := v.exchange(r, now)
+	switch {
+	case err != nil && v.watch.gone:
+		return away
+	case err != nil:
+		return aside
+	}
+	if v.unusual(resp, now) {
+		v.settle()
+		l.close()
+		return aside
+	}
+	v.counts.waited(began)
+	rewriteResponse(resp.Header, public, now.App.URI, "http://"+v.host, origin)
+	err = v.answer(resp, l)
+	v.settle()
+	l.done(err == nil && !resp.Close)
+	v.note(r, resp, began)
+	if err != nil || v.ends() {
+		return away
+	}
+	return onward
+}
+
+// unusual says whether an answer is one that may have to be got again: Teleport's
+// own, or one that is to be told from it.
+func (v *ride) unusual(resp *http.Response, now *generation) bool {
+	return resp.StatusCode < http.StatusOK ||
+		asksForLogin(resp, now.ProxyHost, now.Session.PublicHost()) ||
+		looksForbidden(resp) ||
+		v.carrier.upstream.troubled() && looksUnready(resp)
+}
+
+// exchange sends a request on and returns the head of the answer, with the lane
+// on which its body comes. A connection that the proxy has closed meanwhile is
+// no reason to give up.
+func (v *ride) exchange(r *http.Request, now *generation) (*lane, *http.Response, error) {
+	for fresh := false; ; fresh = true {
+		l, err := now.lanes.take(v.ctx, fresh)
+		if err != nil {
+			return nil, nil, err
+		}
+		l.expect(time.Now())
+		resp, err := v.ask(r, l)
+		if err == nil {
+			return l, resp, nil
+		}
+		v.settle()
+		l.close()
+		if !l.used || v.watch.gone {
+			return nil, nil, err
+		}
+		now.lanes.drop() // the others have probably ended as well
+	}
+}
+
+// ask sends a request and reads the head of the answer. While that takes long,
+// it's watched whether the client is still there.
+func (v *ride) ask(r *http.Request, l *lane) (*http.Response, error) {
+	if err := l.send(r); err != nil {
+		return nil, err
+	}
+	_, err := l.in.Peek(1)
+	if isDeadline(err) {
+		v.attend(l)
+		_, err = l.in.Peek(1)
+	}
+	if err != nil {
+		return nil, err
+	}
+	if !l.hasHead() {
+		v.attend(l)
+	}
+	resp, err := http.ReadResponse(l.in, r)
+	if err != nil {
+		return nil, err
+	}
+	l.unbounded()
+	if !l.hasBody(resp) {
+		v.attend(l)
+	}
+	return resp, nil
+}
+
+// note counts a request, and logs it if asked to.
+func (v *ride) note(r *http.Request, resp *http.Response, began time.Time) {
+	sent := v.client.sent.Load()
+	v.client.took(len(v.head))
+	v.counts.answered(resp.StatusCode, false)
+	if v.access {
+		r.Host = v.host
+		logRequest(v.log, r, &recorder{status: resp.StatusCode}, v.client, began, sent, v.received)
+	}
+}
+
+func isDeadline(err error) bool { return errors.Is(err, os.ErrDeadlineExceeded) }
