@@ -12,7 +12,7 @@ import (
 )
 
 // copyBuffer is the size of the buffers that bodies go through, in bytes.
-const copyBuffer = 32 << 10
+const copyBuffer = 64 << 10
 
 // flushAfter is how long a part of an answer whose length is known may wait for
 // more of it. Most answers are whole by then, and go out in one piece: flushing

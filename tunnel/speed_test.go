@@ -3,7 +3,6 @@ package tunnel
 import (
 	"bufio"
 	"bytes"
-	"context"
 	"crypto/tls"
 	"fmt"
 	"io"
@@ -113,7 +112,7 @@ func rawProxy(b *testing.B, upstream string) (addr string) {
 			}
 			go func() {
 				defer near.Close()
-				far, err := session.DialHTTP(context.Background())
+				far, err := tls.Dial("tcp", upstream, session.config())
 				if err != nil {
 					return
 				}
