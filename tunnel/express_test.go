@@ -1,0 +1,556 @@
+package tunnel
+
+import (
+	"bufio"
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"net/http"
+	"strings"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
+	"github.com/stretchr/testify/require"
+)
+
+// localClient is a connection of a client that says byte by byte what it sends.
+type localClient struct {
+	net.Conn
+	in *bufio.Reader
+}
+
+func (r *rig) connect(t *testing.T) *localClient {
+	t.Helper()
+	conn, err := net.Dial("tcp", strings.TrimPrefix(r.Address(), "tcp://"))
+	require.NoError(t, err)
+	t.Cleanup(func() { _ = conn.Close() })
+	require.NoError(t, conn.SetDeadline(time.Now().Add(patience)))
+	return &localClient{conn, bufio.NewReader(conn)}
+}
+
+func (l *localClient) send(t *testing.T, text string) {
+	t.Helper()
+	_, err := io.WriteString(l, text)
+	require.NoError(t, err)
+}
+
+// head reads the head of an answer; its body is still to come.
+func (l *localClient) head(t *testing.T) *http.Response {
+	t.Helper()
+	resp, err := http.ReadResponse(l.in, nil)
+	require.NoError(t, err)
+	return resp
+}
+
+func (l *localClient) answer(t *testing.T) answered {
+	t.Helper()
+	resp := l.head(t)
+	body, err := io.ReadAll(resp.Body)
+	require.NoError(t, err)
+	return answered{resp.StatusCode, resp.Header, string(body)}
+}
+
+// get sends a plain request.
+func (l *localClient) get(t *testing.T, path string) answered {
+	t.Helper()
+	l.send(t, "GET "+path+" HTTP/1.1\r\nHost: localhost\r\n\r\n")
+	return l.answer(t)
+}
+
+// unused are the connections to the fake Teleport that plain requests have left
+// behind.
+func (r *rig) unused() int {
+	now := r.upstream.last()
+	now.lanes.mu.Lock()
+	defer now.lanes.mu.Unlock()
+	return len(now.lanes.unused)
+}
+
+// TestPlainRequestsAreCarriedAsOthersAre sends each request twice, once so that
+// it's plain and once so that it isn't, and compares what the application sees
+// and what the client gets.
+func TestPlainRequestsAreCarriedAsOthersAre(t *testing.T) {
+	large := strings.Repeat("0123456789abcdef", 20<<10)
+	answers := map[string]func(w http.ResponseWriter, r *http.Request){
+		"a short one": func(w http.ResponseWriter, _ *http.Request) { fmt.Fprint(w, "hello") },
+		"nothing":     func(http.ResponseWriter, *http.Request) {},
+		"no content":  func(w http.ResponseWriter, _ *http.Request) { w.WriteHeader(http.StatusNoContent) },
+		"not modified": func(w http.ResponseWriter, _ *http.Request) {
+			w.Header().Set("Etag", `"a"`)
+			w.WriteHeader(http.StatusNotModified)
+		},
+		"a long one of known length": func(w http.ResponseWriter, _ *http.Request) {
+			w.Header().Set("Content-Length", fmt.Sprint(len(large)))
+			fmt.Fprint(w, large)
+		},
+		"a long one of unknown length": func(w http.ResponseWriter, _ *http.Request) {
+			fmt.Fprint(w, large)
+			_ = http.NewResponseController(w).Flush()
+			fmt.Fprint(w, large)
+		},
+		"trailers": func(w http.ResponseWriter, _ *http.Request) {
+			w.Header().Set("Trailer", "Sum")
+			fmt.Fprint(w, "hello")
+			w.Header().Set("Sum", "5")
+			w.Header().Set(http.TrailerPrefix+"Unannounced", "6")
+		},
+		"a redirect": func(w http.ResponseWriter, r *http.Request) {
+			w.Header().Set("Location", "https://"+r.Host+"/there")
+			w.WriteHeader(http.StatusFound)
+		},
+		"cookies": func(w http.ResponseWriter, _ *http.Request) {
+			w.Header().Add("Set-Cookie", "a=b; Secure; Domain="+appHost)
+			w.Header().Add("Set-Cookie", "c=d; SameSite=None; Secure")
+		},
+		"headers of the connection": func(w http.ResponseWriter, _ *http.Request) {
+			w.Header().Set("Connection", "X-Hop")
+			w.Header().Set("X-Hop", "1")
+			w.Header().Set("Keep-Alive", "timeout=5")
+			fmt.Fprint(w, "hello")
+		},
+		"the end of the connection": func(w http.ResponseWriter, _ *http.Request) {
+			w.Header().Set("Connection", "close")
+			fmt.Fprint(w, "hello")
+		},
+		"early hints": func(w http.ResponseWriter, _ *http.Request) {
+			w.Header().Set("Link", "</a.css>")
+			w.WriteHeader(http.StatusEarlyHints)
+			fmt.Fprint(w, "hello")
+		},
+		"another page may read it": func(w http.ResponseWriter, _ *http.Request) {
+			w.Header().Set("Access-Control-Allow-Origin", "https://"+appHost)
+		},
+		"an error": func(w http.ResponseWriter, _ *http.Request) { http.Error(w, "no such thing", http.StatusNotFound) },
+	}
+	const askedBy = "Origin: http://localhost\r\nReferer: http://localhost/a\r\nCookie: x=y; " + sessionCookies + "=z\r\n" +
+		"X-Forwarded-For: 1.2.3.4\r\nForwarded: for=1.2.3.4\r\nX-Real-Ip: 1.2.3.4\r\nAuthorization: Basic eDp5\r\nAccept: a\r\nAccept: b\r\nPragma: no-cache\r\n"
+	for name, answer := range answers {
+		t.Run(name, func(t *testing.T) {
+			var seen atomic.Pointer[http.Request]
+			f := newFakeTeleport(t, func(w http.ResponseWriter, r *http.Request, _ string) {
+				seen.Store(r)
+				answer(w, r)
+			})
+			r := run(t, f.Listener.Addr().String(), nil)
+			both := map[string]exchanged{}
+			for way, more := range map[string]string{"plain": "", "other": "Content-Length: 0\r\n"} {
+				l := r.connect(t)
+				l.send(t, "GET /a%2Fb//c?x;y=%zz HTTP/1.1\r\nHost: localhost\r\n"+askedBy+more+"\r\n")
+				both[way] = l.exchanged(t, &seen)
+			}
+
+			require.Equal(t, both["other"], both["plain"])
+			if name != "early hints" && name != "the end of the connection" {
+				require.Equal(t, 1, r.unused(), "the plain one was carried as such")
+			}
+		})
+	}
+}
+
+// exchanged is what an application saw and what its client got.
+type exchanged struct {
+	method, uri, host, answer string
+	asked, got, trailer       http.Header
+	informed                  []int
+	status                    int
+	length                    int64
+}
+
+func (l *localClient) exchanged(t *testing.T, seen *atomic.Pointer[http.Request]) exchanged {
+	t.Helper()
+	x := exchanged{}
+	resp := l.head(t)
+	for resp.StatusCode < http.StatusOK {
+		x.informed = append(x.informed, resp.StatusCode)
+		resp = l.head(t)
+	}
+	body, err := io.ReadAll(resp.Body)
+	require.NoError(t, err)
+	asked := seen.Load()
+	x.method, x.uri, x.host, x.asked = asked.Method, asked.RequestURI, asked.Host, asked.Header
+	x.answer, x.got, x.trailer, x.status, x.length = string(body), resp.Header, resp.Trailer, resp.StatusCode, resp.ContentLength
+	x.got.Del("Date")
+	return x
+}
+
+func TestAnythingMayFollowAPlainRequest(t *testing.T) {
+	f := newFakeTeleport(t, func(w http.ResponseWriter, r *http.Request, _ string) {
+		body, _ := io.ReadAll(r.Body)
+		fmt.Fprintf(w, "%s %s %s", r.Method, r.URL.Path, body)
+	})
+	r := run(t, f.Listener.Addr().String(), nil)
+	l := r.connect(t)
+
+	require.Equal(t, "GET /1 ", l.get(t, "/1").body)
+	require.Equal(t, "GET /2 ", l.get(t, "/2").body)
+	l.send(t, "GET /3 HTTP/1.1\r\nHost: localhost\r\n\r\nPOST /4 HTTP/1.1\r\nHost: localhost\r\nContent-Length: 4\r\n\r\nbodyGET /5 HTTP/1.1\r\nHost: localhost\r\n\r\n")
+	require.Equal(t, "GET /3 ", l.answer(t).body, "it's sent with others in one piece")
+	require.Equal(t, "POST /4 body", l.answer(t).body)
+	require.Equal(t, "GET /5 ", l.answer(t).body)
+	l.send(t, "GET /6 HTTP/1.1\r\nHost: loc")
+	l.send(t, "alhost\r\nConnection: close\r\n\r\n")
+	require.Equal(t, "GET /6 ", l.answer(t).body)
+	_, err := l.in.ReadByte()
+	require.ErrorIs(t, err, io.EOF)
+	eventually(t, "counting", func() bool { return r.metric("requests_total", prometheus.Labels{"code": "2xx"}) == 6 })
+}
+
+func TestARequestInPiecesIsServed(t *testing.T) {
+	f := newFakeTeleport(t, hello)
+	r := run(t, f.Listener.Addr().String(), nil)
+	l := r.connect(t)
+
+	for _, piece := range []string{"G", "ET / HTTP/1.1\r", "\nHost: localhost\r\n", "\r", "\n"} {
+		l.send(t, piece)
+	}
+
+	require.Equal(t, "serial-1", l.answer(t).body)
+}
+
+// TestEventsOfAStreamAreNotKeptBack has an application whose events are each
+// awaited before it goes on.
+func TestEventsOfAStreamAreNotKeptBack(t *testing.T) {
+	next := make(chan struct{})
+	f := newFakeTeleport(t, func(w http.ResponseWriter, _ *http.Request, _ string) {
+		for i := range 3 {
+			fmt.Fprintf(w, "data: %d\n", i)
+			_ = http.NewResponseController(w).Flush()
+			<-next
+		}
+	})
+	r := run(t, f.Listener.Addr().String(), nil)
+	l := r.connect(t)
+
+	l.send(t, "GET / HTTP/1.1\r\nHost: localhost\r\n\r\n")
+
+	resp := l.head(t)
+	lines := bufio.NewReader(resp.Body)
+	for i := range 3 {
+		line, err := lines.ReadString('\n')
+		require.NoError(t, err)
+		require.Equal(t, fmt.Sprintf("data: %d\n", i), line)
+		next <- struct{}{}
+	}
+	_, err := lines.ReadByte()
+	require.ErrorIs(t, err, io.EOF)
+}
+
+// TestARequestEndsWithItsClient has clients that go away before the answer and
+// amid it.
+func TestARequestEndsWithItsClient(t *testing.T) {
+	for name, begin := range map[string]func(w http.ResponseWriter){
+		"before the answer": func(http.ResponseWriter) {},
+		"amid the answer": func(w http.ResponseWriter) {
+			fmt.Fprint(w, "some")
+			_ = http.NewResponseController(w).Flush()
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			asked, ended := make(chan struct{}), make(chan struct{})
+			f := newFakeTeleport(t, func(w http.ResponseWriter, r *http.Request, _ string) {
+				begin(w)
+				close(asked)
+				<-r.Context().Done()
+				close(ended)
+			})
+			r := run(t, f.Listener.Addr().String(), nil)
+			l := r.connect(t)
+			l.send(t, "GET / HTTP/1.1\r\nHost: localhost\r\n\r\n")
+			<-asked
+
+			require.NoError(t, l.Close())
+
+			select {
+			case <-ended:
+			case <-time.After(patience):
+				t.Fatal("the application still works on it")
+			}
+			eventually(t, "the client's place is free", func() bool { return r.metric("connections", prometheus.Labels{}) == 0 })
+		})
+	}
+}
+
+// TestASlowAnswerIsAwaited takes longer than the tunnel waits before it looks
+// after the client, who asks for more meanwhile.
+func TestASlowAnswerIsAwaited(t *testing.T) {
+	f := newFakeTeleport(t, func(w http.ResponseWriter, r *http.Request, _ string) {
+		if r.URL.Path == "/slow" {
+			time.Sleep(3 * silence) // what it's about
+		}
+		fmt.Fprint(w, r.URL.Path)
+	})
+	r := run(t, f.Listener.Addr().String(), nil)
+	l := r.connect(t)
+	l.send(t, "GET /slow HTTP/1.1\r\nHost: localhost\r\n\r\n")
+	l.send(t, "GET /next HTTP/1.1\r\nHost: localhost\r\n\r\n")
+
+	require.Equal(t, "/slow", l.answer(t).body)
+	require.Equal(t, "/next", l.answer(t).body)
+	require.Equal(t, "/slow", l.get(t, "/slow").body)
+	require.Equal(t, "/last", l.get(t, "/last").body)
+	require.Equal(t, 1, r.unused(), "all on one connection")
+}
+
+func TestAConnectionThatTheProxyClosedIsReplaced(t *testing.T) {
+	f := newFakeTeleport(t, hello)
+	r := run(t, f.Listener.Addr().String(), nil)
+	l := r.connect(t)
+	require.Equal(t, "serial-1", l.get(t, "/").body)
+
+	f.CloseClientConnections()
+
+	require.Equal(t, "serial-1", l.get(t, "/").body)
+	require.EqualValues(t, 2, f.conns.Load())
+	require.EqualValues(t, 2, r.metric("requests_total", prometheus.Labels{"code": "2xx"}))
+}
+
+func TestARenewalChangesWhatPlainRequestsBear(t *testing.T) {
+	f := newFakeTeleport(t, hello)
+	r := run(t, f.Listener.Addr().String(), nil)
+	l := r.connect(t)
+	require.Equal(t, "serial-1", l.get(t, "/").body)
+	old := r.upstream.last()
+
+	r.RenewNow("test")
+
+	eventually(t, "the new certificate", func() bool { return l.get(t, "/").body == "serial-2" })
+	old.lanes.mu.Lock()
+	defer old.lanes.mu.Unlock()
+	require.Empty(t, old.lanes.unused, "nothing bears the old one")
+}
+
+// TestABrokenAnswerBreaksForTheClient: half an answer must not look like a
+// whole one.
+func TestABrokenAnswerBreaksForTheClient(t *testing.T) {
+	for name, length := range map[string]string{"of known length": "100", "of unknown length": ""} {
+		t.Run(name, func(t *testing.T) {
+			f := newFakeTeleport(t, func(w http.ResponseWriter, _ *http.Request, _ string) {
+				if length != "" {
+					w.Header().Set("Content-Length", length)
+				}
+				fmt.Fprint(w, "some")
+				_ = http.NewResponseController(w).Flush()
+				panic(http.ErrAbortHandler)
+			})
+			r := run(t, f.Listener.Addr().String(), nil)
+			l := r.connect(t)
+			l.send(t, "GET / HTTP/1.1\r\nHost: localhost\r\n\r\n")
+
+			body, err := io.ReadAll(l.head(t).Body)
+
+			require.ErrorIs(t, err, io.ErrUnexpectedEOF)
+			require.Equal(t, "some", string(body))
+			require.Zero(t, r.unused())
+		})
+	}
+}
+
+func TestAnAnswersHeaderIsBounded(t *testing.T) {
+	f := newFakeTeleport(t, func(w http.ResponseWriter, _ *http.Request, _ string) {
+		for i := range 40 {
+			w.Header().Set(fmt.Sprintf("X-%d", i), strings.Repeat("x", maxAnswerHeader/32))
+		}
+	})
+	r := run(t, f.Listener.Addr().String(), nil)
+
+	got := r.connect(t).get(t, "/")
+
+	require.Equal(t, http.StatusBadGateway, got.status)
+	require.Equal(t, kindUpstream, got.kind())
+}
+
+// TestRulesHoldForPlainRequests: what the tunnel refuses it refuses in its own
+// words, and the application never hears of it.
+func TestRulesHoldForPlainRequests(t *testing.T) {
+	for name, c := range map[string]struct {
+		head, kind string
+	}{
+		"another host":      {"GET / HTTP/1.1\r\nHost: evil.example.com\r\n", kindHost},
+		"a page of another": {"GET / HTTP/1.1\r\nHost: localhost\r\nOrigin: http://evil.example.com\r\n", kindHost},
+		"Teleport's own":    {"GET /teleport-logout HTTP/1.1\r\nHost: localhost\r\n", kindPath},
+		"the same, escaped": {"GET /%74eleport-logout HTTP/1.1\r\nHost: localhost\r\n", kindPath},
+		"no token":          {"GET / HTTP/1.1\r\nHost: localhost\r\n", kindToken},
+		"another token":     {"GET / HTTP/1.1\r\nHost: localhost\r\nAuthorization: Bearer 0123456789abcdee\r\n", kindToken},
+	} {
+		t.Run(name, func(t *testing.T) {
+			var reached atomic.Int64
+			f := newFakeTeleport(t, func(w http.ResponseWriter, r *http.Request, _ string) {
+				reached.Add(1)
+				fmt.Fprint(w, r.Header.Get("Authorization"))
+			})
+			r := run(t, f.Listener.Addr().String(), func(o *Options, d *Dependencies, _ *fakeSource) {
+				if c.kind == kindToken {
+					o.BearerToken = "/token"
+					d.Secret = func() (string, error) { return "0123456789abcdef", nil }
+				}
+			})
+			_, err := r.Ready(t.Context())
+			require.NoError(t, err)
+			l := r.connect(t)
+
+			l.send(t, c.head+"\r\n")
+
+			require.Equal(t, c.kind, l.answer(t).kind())
+			require.Zero(t, reached.Load())
+			if c.kind == kindToken {
+				l := r.connect(t)
+				l.send(t, "GET / HTTP/1.1\r\nHost: localhost\r\nAuthorization: Bearer 0123456789abcdef\r\n\r\n")
+				require.Equal(t, answered{http.StatusOK, nil, ""}.body, l.answer(t).body, "the token isn't the application's")
+				require.Equal(t, 1, r.unused())
+			}
+		})
+	}
+}
+
+func TestAStopEndsPlainConnections(t *testing.T) {
+	goOn := make(chan struct{})
+	asked := make(chan struct{}, 1)
+	f := newFakeTeleport(t, func(w http.ResponseWriter, r *http.Request, _ string) {
+		if r.URL.Path == "/busy" {
+			asked <- struct{}{}
+			<-goOn
+		}
+		fmt.Fprint(w, r.URL.Path)
+	})
+	r := run(t, f.Listener.Addr().String(), nil)
+	idle, busy := r.connect(t), r.connect(t)
+	idle.get(t, "/")
+	busy.get(t, "/")
+	busy.send(t, "GET /busy HTTP/1.1\r\nHost: localhost\r\n\r\n")
+	<-asked
+	began := time.Now()
+
+	stopped := make(chan error, 1)
+	go func() { stopped <- r.stop() }()
+
+	_, err := idle.in.ReadByte()
+	require.ErrorIs(t, err, io.EOF, "who has nothing to do goes first")
+	close(goOn)
+	got := busy.head(t)
+	body, err := io.ReadAll(got.Body)
+	require.NoError(t, err)
+	require.Equal(t, "/busy", string(body), "who has gets it done")
+	require.True(t, got.Close, "and is told that it's the last")
+	require.NoError(t, <-stopped)
+	require.Less(t, time.Since(began), drainTime)
+}
+
+func TestAStopCutsAnAnswerThatDoesntEnd(t *testing.T) {
+	gone := make(chan struct{})
+	f := newFakeTeleport(t, func(w http.ResponseWriter, r *http.Request, _ string) {
+		fmt.Fprint(w, "some")
+		_ = http.NewResponseController(w).Flush()
+		<-r.Context().Done()
+		close(gone)
+	})
+	r := run(t, f.Listener.Addr().String(), nil)
+	l := r.connect(t)
+	l.send(t, "GET / HTTP/1.1\r\nHost: localhost\r\n\r\n")
+	resp := l.head(t)
+
+	require.NoError(t, r.stop())
+
+	<-gone
+	_, err := io.ReadAll(resp.Body)
+	require.Error(t, err)
+}
+
+// TestLanesAreShared has more takers than may dial at once: who can't dial gets
+// what another gives back.
+func TestLanesAreShared(t *testing.T) {
+	s := &lanes{most: 1, dials: make(chan struct{}, 1), open: func(context.Context) (net.Conn, error) {
+		near, far := net.Pipe()
+		t.Cleanup(func() { _ = far.Close() })
+		return near, nil
+	}}
+	t.Cleanup(s.close)
+	first, err := s.take(t.Context(), false)
+	require.NoError(t, err)
+	s.dials <- struct{}{} // somebody else dials
+
+	taken := make(chan *lane, 1)
+	go func() {
+		l, err := s.take(t.Context(), false)
+		if err == nil {
+			taken <- l
+		}
+	}()
+	eventually(t, "the wait", func() bool {
+		s.mu.Lock()
+		defer s.mu.Unlock()
+		return len(s.waiting) == 1
+	})
+	first.done(true)
+
+	require.Same(t, first, <-taken)
+	cancelled, cancel := context.WithCancel(t.Context())
+	cancel()
+	_, err = s.take(cancelled, false)
+	require.ErrorIs(t, err, context.Canceled)
+	require.Empty(t, s.waiting)
+}
+
+func TestLanesAreClosed(t *testing.T) {
+	var open atomic.Int64
+	s := &lanes{most: 1, dials: make(chan struct{}, 3), open: func(context.Context) (net.Conn, error) {
+		near, _ := net.Pipe()
+		open.Add(1)
+		return &closing{near, &open}, nil
+	}}
+	var all []*lane
+	for range 3 {
+		l, err := s.take(t.Context(), true)
+		require.NoError(t, err)
+		all = append(all, l)
+	}
+
+	all[0].done(true)
+	require.EqualValues(t, 3, open.Load(), "one is kept")
+	all[1].done(true)
+	require.EqualValues(t, 2, open.Load(), "no more than that")
+	s.close()
+	require.EqualValues(t, 1, open.Load(), "what is unused is closed")
+	all[2].done(true)
+	require.Zero(t, open.Load(), "and what becomes it later")
+}
+
+func TestLanesThatNobodyUsesGetOld(t *testing.T) {
+	s := &lanes{most: 5, dials: make(chan struct{}, 3), open: func(context.Context) (net.Conn, error) {
+		near, _ := net.Pipe()
+		return near, nil
+	}}
+	t.Cleanup(s.close)
+	old, err := s.take(t.Context(), true)
+	require.NoError(t, err)
+	young, err := s.take(t.Context(), true)
+	require.NoError(t, err)
+	old.done(true)
+	young.done(true)
+	s.mu.Lock()
+	old.idle = time.Now().Add(-idleTimeout)
+	s.mu.Unlock()
+
+	s.sweep()
+
+	require.Equal(t, []*lane{young}, s.unused)
+	require.ErrorIs(t, old.conn.SetDeadline(time.Now()), io.ErrClosedPipe)
+	require.NotNil(t, s.sweeper)
+}
+
+// closing counts connections that aren't closed.
+type closing struct {
+	net.Conn
+	open *atomic.Int64
+}
+
+func (c *closing) Close() error {
+	err := c.Conn.Close()
+	if !errors.Is(err, net.ErrClosed) {
+		c.open.Add(-1)
+	}
+	return err
+}
