@@ -189,7 +189,7 @@ func (v *ride) carry(r *http.Request, now *generation, began time.Time) course {
 	case err != nil:
 		return aside
 	}
-	if v.unusual(resp, now) {
+	if v.unusual(resp, now, public) {
 		v.settle()
 		l.close()
 		return aside
@@ -208,9 +208,9 @@ func (v *ride) carry(r *http.Request, now *generation, began time.Time) course {
 
 // unusual says whether an answer is one that may have to be got again: Teleport's
 // own, or one that is to be told from it.
-func (v *ride) unusual(resp *http.Response, now *generation) bool {
+func (v *ride) unusual(resp *http.Response, now *generation, public string) bool {
 	return resp.StatusCode < http.StatusOK ||
-		asksForLogin(resp, now.ProxyHost, now.Session.PublicHost()) ||
+		asksForLogin(resp, now.ProxyHost, public) ||
 		looksForbidden(resp) ||
 		v.carrier.upstream.troubled() && looksUnready(resp)
 }

@@ -83,6 +83,9 @@ func newCarrier(u *upstream, k *keeper, ours func(page, asked string) bool, bufs
 // origin is the page that asks, if it's one of ours.
 func (c *carrier) origin(in *http.Request) string {
 	origin := in.Header.Get("Origin")
+	if origin == "" {
+		return ""
+	}
 	if u, err := url.Parse(origin); err != nil || !c.ours(u.Host, in.Host) {
 		return ""
 	}
