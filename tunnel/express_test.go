@@ -145,7 +145,7 @@ func TestPlainRequestsAreCarriedAsOthersAre(t *testing.T) {
 
 			require.Equal(t, both["other"], both["plain"])
 			if name != "early hints" && name != "the end of the connection" {
-				require.Equal(t, 1, r.unused(), "the plain one was carried as such")
+				eventually(t, "the sign that the plain one was carried as such", func() bool { return r.unused() == 1 })
 			}
 		})
 	}
@@ -292,7 +292,7 @@ func TestASlowAnswerIsAwaited(t *testing.T) {
 	require.Equal(t, "/next", l.answer(t).body)
 	require.Equal(t, "/slow", l.get(t, "/slow").body)
 	require.Equal(t, "/last", l.get(t, "/last").body)
-	require.Equal(t, 1, r.unused(), "all on one connection")
+	require.EqualValues(t, 1, f.conns.Load(), "all on one connection")
 }
 
 func TestAConnectionThatTheProxyClosedIsReplaced(t *testing.T) {
@@ -399,8 +399,8 @@ func TestRulesHoldForPlainRequests(t *testing.T) {
 			if c.kind == kindToken {
 				l := r.connect(t)
 				l.send(t, "GET / HTTP/1.1\r\nHost: localhost\r\nAuthorization: Bearer 0123456789abcdef\r\n\r\n")
-				require.Equal(t, answered{http.StatusOK, nil, ""}.body, l.answer(t).body, "the token isn't the application's")
-				require.Equal(t, 1, r.unused())
+				require.Empty(t, l.answer(t).body, "the token isn't the application's")
+				eventually(t, "the sign that it was carried as a plain one", func() bool { return r.unused() == 1 })
 			}
 		})
 	}
