@@ -11,6 +11,8 @@ import (
 	"crypto/sha256"
 	"crypto/tls"
 	"crypto/x509"
+	"crypto/x509/pkix"
+	"encoding/asn1"
 	"encoding/binary"
 	"encoding/hex"
 	"io"
@@ -35,13 +37,18 @@ const (
 // versions are those of TLS that there are tests with.
 var versions = map[string]uint16{"TLS 1.2": tls.VersionTLS12, "TLS 1.3": tls.VersionTLS13}
 
-// certificate is the peers'.
+// certificate is the peers'. It's so long that a handshake, too, brings much at
+// once.
 var certificate = sync.OnceValue(func() tls.Certificate {
 	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
 	if err != nil {
 		panic(err)
 	}
-	template := &x509.Certificate{SerialNumber: big.NewInt(1), DNSNames: []string{"peer"}, NotAfter: time.Now().Add(time.Hour)}
+	filler := pkix.Extension{Id: asn1.ObjectIdentifier{2, 999, 1}, Value: make([]byte, 2*maxRecord)}
+	template := &x509.Certificate{
+		SerialNumber: big.NewInt(1), DNSNames: []string{"peer"}, NotAfter: time.Now().Add(time.Hour),
+		ExtraExtensions: []pkix.Extension{filler},
+	}
 	der, err := x509.CreateCertificate(rand.Reader, template, template, key.Public(), key)
 	if err != nil {
 		panic(err)
@@ -89,7 +96,7 @@ func pipe(t *testing.T) (near *probe, far net.Conn) {
 func probed(t *testing.T, near, far net.Conn) *probe {
 	t.Helper()
 	t.Cleanup(func() { _, _ = near.Close(), far.Close() })
-	return &probe{Conn: near, reading: make(chan int, 1), writing: make(chan int, 1), allowance: -1}
+	return &probe{Conn: near, reading: make(chan int, 1), writing: make(chan int, 1), limited: make(chan int, 1), allowance: -1}
 }
 
 // join makes TLS of both ends. Each of them fails if it waits for too long.
@@ -145,9 +152,9 @@ func within[T any](t *testing.T, results <-chan T) T {
 type probe struct {
 	net.Conn
 	reads, writes atomic.Int64
-	// reading and writing get the length of what a call is made with, if there's
-	// room.
-	reading, writing chan int
+	// reading and writing get the length of what a call is made with, and limited
+	// a 0 for a deadline of writes, if there's room.
+	reading, writing, limited chan int
 	// flood makes reads bring as much as there's room for, as if all had come.
 	flood atomic.Bool
 	// mu protects allowance, which is how much may still be written before writes
@@ -185,6 +192,11 @@ func (p *probe) Write(b []byte) (int, error) {
 		p.allowance -= len(b)
 		return p.Conn.Write(b)
 	}
+}
+
+func (p *probe) SetWriteDeadline(end time.Time) error {
+	tell(p.limited, 0)
+	return p.Conn.SetWriteDeadline(end)
 }
 
 // allow limits what may be written from now on.

@@ -507,6 +507,29 @@ func TestReadsOfSeveralGetEachByteOnce(t *testing.T) {
 	require.Equal(t, want, got)
 }
 
+func TestCloseWriteWaitsForAWrite(t *testing.T) {
+	near, far := pipe(t)
+	conn, peer := join(t, near, far, clientConfig(tls.VersionTLS13), serverConfig())
+	<-near.writing // that of the handshake
+	content := random(4 * maxRecord)
+	written, closed := make(chan error, 1), make(chan error, 1)
+	go func() { _, err := conn.Write(content); written <- err }()
+	within(t, near.writing)
+
+	go func() { closed <- conn.CloseWrite() }()
+
+	select {
+	case <-near.limited:
+		require.FailNow(t, "the Write got the deadline of close_notify")
+	case <-time.After(50 * time.Millisecond):
+	}
+	got, err := io.ReadAll(peer)
+	require.NoError(t, err)
+	require.Equal(t, content, got)
+	require.NoError(t, within(t, written))
+	require.NoError(t, within(t, closed))
+}
+
 func TestCloseEndsARead(t *testing.T) {
 	near, far := network(t)
 	conn, peer := join(t, near, far, clientConfig(tls.VersionTLS13), serverConfig())
@@ -609,7 +632,7 @@ func TestKeysChangeDuringWrites(t *testing.T) {
 	conn, peer := join(t, near, far, clientConfig(tls.VersionTLS13), server)
 	seal := newSealer(t, peer, keys)
 	content := random(4 * maxRecord)
-	asked, read := make(chan error, 1), make(chan error, 1)
+	asked, read, answered := make(chan error, 1), make(chan error, 1), make(chan struct{})
 	go func() {
 		for range changes {
 			if _, err := far.Write(append(seal.updateKeys(t), seal.seal(typeData, []byte{1})...)); err != nil {
@@ -619,13 +642,18 @@ func TestKeysChangeDuringWrites(t *testing.T) {
 		}
 		asked <- nil
 	}()
-	go func() { _, err := io.ReadFull(conn, make([]byte, changes)); read <- err }()
+	go func() {
+		_, err := io.ReadFull(conn, make([]byte, changes))
+		close(answered)
+		read <- err
+	}()
 	go func() {
 		for range 2 * mebibyte / len(content) {
 			if _, err := conn.Write(content); err != nil {
 				return // too little will come
 			}
 		}
+		<-answered // crypto/tls can't change keys after CloseWrite
 		_ = conn.CloseWrite()
 	}()
 
@@ -685,7 +713,8 @@ func TestWhatCameWithAnErrorIsReadFirst(t *testing.T) {
 	require.Nil(t, raw.buffer)
 }
 
-// ending is a connection with data, and an error that comes with it, once.
+// ending is a connection with data, and an error that comes with it, once;
+// from then on it's at its end.
 type ending struct {
 	net.Conn
 	data []byte
@@ -694,7 +723,7 @@ type ending struct {
 
 func (e *ending) Read(p []byte) (int, error) {
 	n, err := copy(p, e.data), e.err
-	e.data, e.err = e.data[n:], nil
+	e.data, e.err = e.data[n:], io.EOF
 	return n, err
 }
 
