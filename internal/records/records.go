@@ -144,9 +144,9 @@ type rawConn struct {
 	buffer  *[]byte
 	unread  []byte
 	readErr error
-	// busy says that the last read brought much, roomy that the caller of Read
-	// takes more than a record. Only then is read into a buffer: a connection that
-	// just waits for its next use has none.
+	// busy says that the last read brought much, roomy that the caller of Read has
+	// room for more than a record. Only with both a read gets a buffer: who looks
+	// with little room for the next use of a connection keeps none from others.
 	busy, roomy bool
 	// dry keeps reads from the network.
 	dry bool
