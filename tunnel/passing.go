@@ -64,8 +64,8 @@ func (v *ride) parts(resp *http.Response) error {
 	if err := v.out.Flush(); err != nil {
 		return err
 	}
-	buf := v.carrier.buffers.Get()
-	defer v.carrier.buffers.Put(buf)
+	buf := v.carrier.bulk.Get()
+	defer v.carrier.bulk.Put(buf)
 	for {
 		n, err := resp.Body.Read(buf)
 		if n > 0 {

@@ -47,7 +47,7 @@ type route struct {
 
 func newRoutes(p *Proxy) *routes {
 	return &routes{
-		proxy: p, buffers: newBuffers(), slots: make(chan struct{}, lookups),
+		proxy: p, buffers: newBuffers(copyBuffer), slots: make(chan struct{}, lookups),
 		byName: make(map[string]*route), byHost: make(map[string]string),
 	}
 }

@@ -171,7 +171,7 @@ func New(opts Options, deps Dependencies) (*Tunnel, error) {
 		opts: opts, log: log, counts: counts,
 		listening: &listening{opts: opts.ListenOptions, log: log, passed: deps.Listener, token: token{read: deps.Secret}},
 		upstream:  newUpstream(counts, opts.MaxConnections, startPatience),
-		buffers:   newBuffers(),
+		buffers:   newBuffers(copyBuffer),
 		tcpFirst:  deps.TCP,
 	}
 	t.keeper = &keeper{
