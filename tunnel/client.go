@@ -22,6 +22,10 @@ type client struct {
 	waited atomic.Bool
 	// ahead has what was read ahead; nil: nothing. It belongs to who reads.
 	ahead io.Reader
+	// floods says that the last read brought as much as there was room for. rest
+	// is what a large one brought, in the buffer bulk. They belong to who reads.
+	floods     bool
+	rest, bulk []byte
 
 	sent, received atomic.Int64
 	once           sync.Once
@@ -40,12 +44,49 @@ func (c *client) took(n int) {
 	c.front.counts.sent.Add(float64(n))
 }
 
+// read returns what was read already, or reads. net/http's server reads 4 KiB at
+// a time where a body comes in chunks. While a client sends more than that, much
+// is read at once. A buffer is taken only when there was no end to what came, so
+// that those who wait for a client have none.
 func (c *client) read(p []byte) (int, error) {
-	if c.ahead != nil {
-		return c.ahead.Read(p)
+	if len(c.rest) > 0 {
+		return c.serve(p), nil
 	}
-	return c.Conn.Read(p)
+	if !c.floods || len(p) >= bulkBuffer {
+		return c.readInto(p)
+	}
+	c.bulk = c.front.bulk.Get()
+	n, err := c.readInto(c.bulk)
+	c.rest = c.bulk[:n]
+	if n > 0 {
+		err = nil // it comes again
+	}
+	return c.serve(p), err
 }
+
+// serve returns a part of the rest, and gives its buffer back after the last.
+func (c *client) serve(p []byte) int {
+	n := copy(p, c.rest)
+	c.rest = c.rest[n:]
+	if len(c.rest) == 0 {
+		c.front.bulk.Put(c.bulk)
+		c.bulk, c.rest = nil, nil
+	}
+	return n
+}
+
+func (c *client) readInto(p []byte) (n int, err error) {
+	if c.ahead != nil {
+		n, err = c.ahead.Read(p)
+	} else {
+		n, err = c.Conn.Read(p)
+	}
+	c.floods = err == nil && n == len(p) && n >= floodLeast
+	return n, err
+}
+
+// floodLeast is how many bytes have to fill a read for the next one to be large.
+const floodLeast = 1 << 10
 
 // Write counts what the client receives.
 func (c *client) Write(p []byte) (int, error) {

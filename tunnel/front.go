@@ -59,6 +59,8 @@ type front struct {
 	// before.
 	handler http.Handler
 	express *express
+	// bulk has the buffers of clients that send much.
+	bulk *buffers
 	// stream serves a TCP connection until its end; nil: all is HTTP. kind
 	// says which of the two a new connection is for, and learn waits a little
 	// until that is known.
@@ -86,6 +88,7 @@ type front struct {
 // end for a while. It closes the endpoint first of all, so that what comes next
 // may listen there.
 func (f *front) serve(ctx context.Context, e *endpoint) error {
+	f.bulk = newBuffers(bulkBuffer)
 	f.clients, f.rides, f.turnings = make(map[*client]struct{}), make(map[*ride]struct{}), make(chan struct{}, turnAwayMost)
 	q := newQueue(e.Addr())
 	server := &http.Server{
