@@ -2,6 +2,7 @@ package tunnel
 
 import (
 	"bytes"
+	"errors"
 	"io"
 	"math/rand/v2"
 	"net"
@@ -49,7 +50,7 @@ func TestWhatFloodsIsReadInFewPieces(t *testing.T) {
 	src, want := newSource(1<<20, 1<<20)
 	c := clientOn(t, src)
 
-	got, err := io.ReadAll(struct{ io.Reader }{smallReads{c}})
+	got, err := readBy(c, 4<<10)
 
 	require.NoError(t, err)
 	require.True(t, bytes.Equal(want, got))
@@ -64,7 +65,7 @@ func TestWhoWaitsHasNoBuffer(t *testing.T) {
 	src, want := newSource(100<<10, 3<<10)
 	c := clientOn(t, src)
 
-	got, err := io.ReadAll(struct{ io.Reader }{smallReads{c}})
+	got, err := readBy(c, 4<<10)
 
 	require.NoError(t, err)
 	require.True(t, bytes.Equal(want, got))
@@ -97,7 +98,18 @@ func TestNothingOfAFloodIsLost(t *testing.T) {
 	}
 }
 
-// smallReads asks for 4 KiB at a time.
-type smallReads struct{ io.Reader }
-
-func (s smallReads) Read(p []byte) (int, error) { return s.Reader.Read(p[:min(len(p), 4<<10)]) }
+// readBy reads until the end, so much at a time.
+func readBy(r io.Reader, size int) ([]byte, error) {
+	var all []byte
+	p := make([]byte, size)
+	for {
+		n, err := r.Read(p)
+		all = append(all, p[:n]...)
+		if errors.Is(err, io.EOF) {
+			return all, nil
+		}
+		if err != nil {
+			return nil, err
+		}
+	}
+}
