@@ -15,14 +15,13 @@ type watch struct {
 	gone bool
 }
 
-// attend looks from now on whether the client is still there, and ends the lane
-// if it isn't, or if everything ends. It does so once for a request.
-func (v *ride) attend(l *lane) {
+// attend looks until settle whether the client is still there, and calls cut if
+// it isn't, or if everything ends.
+func (v *ride) attend(cut func()) {
 	if v.watch.release != nil {
 		return
 	}
-	l.patient()
-	v.watch.release = context.AfterFunc(v.ctx, l.close)
+	v.watch.release = context.AfterFunc(v.ctx, cut)
 	if v.in.Buffered() == v.in.Size() {
 		return // it has sent so much ahead that there's no room for a look
 	}
@@ -32,7 +31,7 @@ func (v *ride) attend(l *lane) {
 		defer close(v.watch.done)
 		if _, err := v.in.Peek(v.in.Buffered() + 1); err != nil && !isDeadline(err) {
 			v.watch.gone = true
-			l.close()
+			cut()
 		}
 	}()
 }

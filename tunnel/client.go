@@ -20,6 +20,9 @@ type client struct {
 	user int64
 	// waited says that the client has waited for a certificate already.
 	waited atomic.Bool
+	// tried is when a request was first tried to be carried that is to be carried
+	// next, in Unix nanoseconds; zero: it wasn't.
+	tried atomic.Int64
 	// ahead has what was read ahead; nil: nothing. It belongs to who reads.
 	ahead io.Reader
 	// floods says that the last read brought as much as there was room for. rest

@@ -51,15 +51,22 @@ type ride struct {
 	received int64
 	// alarm is the deadline of the wait for requests.
 	alarm time.Time
-	// carried says that there was a request.
+	// born is when the client came, carried says that it had a request since.
+	born    time.Time
 	carried bool
-	watch   watch
+	// heard says that something of the answer has come.
+	heard bool
+	watch watch
 
 	// mu protects the following, which stop and serve agree by.
 	mu       sync.Mutex
 	waits    bool
 	stopping bool
 }
+
+// firstChance is how long after it came a client may be about to send its first
+// request.
+const firstChance = 2 * time.Second
 
 // headBuffer is the size of the buffer that heads are read from, in bytes; lines
 // may be longer.
@@ -79,7 +86,7 @@ const (
 
 func newRide(ctx context.Context, x *express, c *client) *ride {
 	return &ride{
-		express: x, ctx: ctx, client: c,
+		express: x, ctx: ctx, client: c, born: time.Now(),
 		in: bufio.NewReaderSize(c.Conn, laneBuffer), out: bufio.NewWriterSize(c, laneBuffer),
 		heads: bufio.NewReaderSize(nil, headBuffer),
 	}
@@ -167,9 +174,9 @@ func (v *ride) begin() bool {
 }
 
 // unused is what becomes of a client that doesn't ask for anything when
-// everything stops: one that hasn't yet gets its chance.
+// everything stops: one that has just come gets its chance.
 func (v *ride) unused() course {
-	if v.carried {
+	if v.carried || time.Since(v.born) > firstChance {
 		return away
 	}
 	return aside
@@ -181,7 +188,7 @@ func (v *ride) next() course {
 		return step
 	}
 	now, _, _, _ := v.carrier.upstream.peek() //nolint:dogsled // Only the certificate matters.
-	if now == nil || now.App.TCP() {
+	if now == nil || now.App.TCP() || now.lanes.blind.Load() || v.carrier.upstream.troubled() {
 		return aside
 	}
 	data, _ := v.in.Peek(v.in.Buffered())
@@ -202,7 +209,7 @@ func (v *ride) next() course {
 
 // carry sends a request on and answers it.
 func (v *ride) carry(r *http.Request, now *generation, began time.Time) course {
-	v.host, v.received = r.Host, v.client.received.Load()
+	v.host, v.received, v.heard = r.Host, v.client.received.Load(), false
 	public := now.Session.PublicHost()
 	origin := v.carrier.origin(r)
 	delete(r.Header, "Connection")
@@ -210,11 +217,12 @@ func (v *ride) carry(r *http.Request, now *generation, began time.Time) course {
 	l, resp, err := v.exchange(r, now)
 	switch {
 	case err != nil && v.watch.gone:
+		v.note(r, statusGone, began)
 		return away
 	case err != nil:
+		v.client.tried.Store(began.UnixNano())
 		return aside
-	}
-	if v.unusual(resp, now, public) {
+	case v.unusual(resp, now, public):
 		v.settle()
 		l.close()
 		return aside
@@ -223,44 +231,68 @@ func (v *ride) carry(r *http.Request, now *generation, began time.Time) course {
 	rewriteResponse(resp.Header, public, now.App.URI, "http://"+v.host, origin)
 	err = v.answer(resp, l)
 	v.settle()
-	l.done(err == nil && !resp.Close)
-	v.note(r, resp, began)
-	if err != nil || v.ends() {
+	l.done(err == nil && !resp.Close && !v.watch.gone)
+	v.note(r, resp.StatusCode, began)
+	if err != nil || v.watch.gone || v.ends() {
 		return away
 	}
 	return onward
 }
 
-// unusual says whether an answer is one that may have to be got again: Teleport's
-// own, or one that is to be told from it.
+// unusual says whether an answer is one to be got again, because it's
+// Teleport's own and may be another soon. Whatever it says of such an answer, it
+// doesn't need its body any more.
 func (v *ride) unusual(resp *http.Response, now *generation, public string) bool {
-	return resp.StatusCode < http.StatusOK ||
-		asksForLogin(resp, now.ProxyHost, public) ||
-		looksForbidden(resp) ||
-		v.carrier.upstream.troubled() && looksUnready(resp)
+	switch {
+	case resp.StatusCode < http.StatusOK, asksForLogin(resp, now.ProxyHost, public):
+		return true
+	case looksForbidden(resp):
+		// Most of these are an application's own: only where a renewal is worth a
+		// try is it asked twice.
+		if newer, _, _, _ := v.carrier.upstream.peek(); newer != now { //nolint:dogsled // Only the certificate matters.
+			return true
+		}
+		_, _, asked := v.carrier.keeper.suspect("403, as of a session that Teleport doesn't know", false)
+		return asked
+	}
+	return v.carrier.upstream.troubled() && looksUnready(resp)
 }
 
 // exchange sends a request on and returns the head of the answer, with the lane
 // on which its body comes. A connection that the proxy has closed meanwhile is
 // no reason to give up.
 func (v *ride) exchange(r *http.Request, now *generation) (*lane, *http.Response, error) {
-	for fresh := false; ; fresh = true {
-		l, err := now.lanes.take(v.ctx, fresh)
-		if err != nil {
-			return nil, nil, err
+	l := now.lanes.spare()
+	for again := false; ; again = true {
+		if l == nil {
+			var err error
+			if l, err = v.open(now); err != nil {
+				return nil, nil, err
+			}
 		}
-		l.expect(time.Now())
+		began := time.Now()
+		l.expect(began)
 		resp, err := v.ask(r, l)
 		if err == nil {
 			return l, resp, nil
 		}
 		v.settle()
 		l.close()
-		if !l.used || v.watch.gone {
+		if !l.used || again || v.heard || v.watch.gone || time.Since(began) > recovery {
 			return nil, nil, err
 		}
 		now.lanes.drop() // the others have probably ended as well
+		l = nil
 	}
+}
+
+// open waits for a lane for as long as the client does.
+func (v *ride) open(now *generation) (*lane, error) {
+	ctx, cancel := context.WithCancel(v.ctx)
+	defer cancel()
+	v.attend(cancel)
+	defer v.settle()
+	return now.lanes.open(ctx)
 }
 
 // ask sends a request and reads the head of the answer. While that takes long,
@@ -271,34 +303,50 @@ func (v *ride) ask(r *http.Request, l *lane) (*http.Response, error) {
 	}
 	_, err := l.in.Peek(1)
 	if isDeadline(err) {
-		v.attend(l)
+		v.attendTo(l)
 		_, err = l.in.Peek(1)
 	}
 	if err != nil {
 		return nil, err
 	}
-	if !l.hasHead() {
-		v.attend(l)
+	v.heard = true
+	for {
+		if !l.hasHead() {
+			v.attendTo(l)
+		}
+		resp, err := http.ReadResponse(l.in, r)
+		if err != nil {
+			return nil, err
+		}
+		if resp.StatusCode < http.StatusOK && resp.StatusCode != http.StatusSwitchingProtocols {
+			if err := v.inform(resp); err != nil {
+				return nil, err
+			}
+			continue
+		}
+		l.unbounded()
+		if !l.hasBody(resp) {
+			v.attendTo(l)
+		}
+		return resp, nil
 	}
-	resp, err := http.ReadResponse(l.in, r)
-	if err != nil {
-		return nil, err
-	}
-	l.unbounded()
-	if !l.hasBody(resp) {
-		v.attend(l)
-	}
-	return resp, nil
+}
+
+// attendTo is attend while an answer is awaited on a lane, however long that
+// takes.
+func (v *ride) attendTo(l *lane) {
+	l.patient()
+	v.attend(l.close)
 }
 
 // note counts a request, and logs it if asked to.
-func (v *ride) note(r *http.Request, resp *http.Response, began time.Time) {
+func (v *ride) note(r *http.Request, status int, began time.Time) {
 	sent := v.client.sent.Load()
 	v.client.took(len(v.head))
-	v.counts.answered(resp.StatusCode, false)
+	v.counts.answered(status, false)
 	if v.access {
 		r.Host = v.host
-		logRequest(v.log, r, &recorder{status: resp.StatusCode}, v.client, began, sent, v.received)
+		logRequest(v.log, r, &recorder{status: status}, v.client, began, sent, v.received)
 	}
 }
 

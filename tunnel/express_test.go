@@ -3,12 +3,13 @@ package tunnel
 import (
 	"bufio"
 	"context"
-	"errors"
+	"crypto/tls"
 	"fmt"
 	"io"
 	"net"
 	"net/http"
 	"strings"
+	"sync"
 	"sync/atomic"
 	"testing"
 	"time"
@@ -124,7 +125,8 @@ func TestPlainRequestsAreCarriedAsOthersAre(t *testing.T) {
 		"another page may read it": func(w http.ResponseWriter, _ *http.Request) {
 			w.Header().Set("Access-Control-Allow-Origin", "https://"+appHost)
 		},
-		"an error": func(w http.ResponseWriter, _ *http.Request) { http.Error(w, "no such thing", http.StatusNotFound) },
+		"what looks like Teleport's refusal": func(w http.ResponseWriter, _ *http.Request) { http.Error(w, "Forbidden", http.StatusForbidden) },
+		"an error":                           func(w http.ResponseWriter, _ *http.Request) { http.Error(w, "no such thing", http.StatusNotFound) },
 	}
 	const askedBy = "Origin: http://localhost\r\nReferer: http://localhost/a\r\nCookie: x=y; " + sessionCookies + "=z\r\n" +
 		"X-Forwarded-For: 1.2.3.4\r\nForwarded: for=1.2.3.4\r\nX-Real-Ip: 1.2.3.4\r\nAuthorization: Basic eDp5\r\nAccept: a\r\nAccept: b\r\nPragma: no-cache\r\n"
@@ -137,6 +139,7 @@ func TestPlainRequestsAreCarriedAsOthersAre(t *testing.T) {
 			})
 			r := run(t, f.Listener.Addr().String(), nil)
 			both := map[string]exchanged{}
+			r.keeper.suspect("test", false) // so that 403 is no reason for a renewal
 			for way, more := range map[string]string{"plain": "", "other": "Content-Length: 0\r\n"} {
 				l := r.connect(t)
 				l.send(t, "GET /a%2Fb//c?x;y=%zz HTTP/1.1\r\nHost: localhost\r\n"+askedBy+more+"\r\n")
@@ -144,7 +147,7 @@ func TestPlainRequestsAreCarriedAsOthersAre(t *testing.T) {
 			}
 
 			require.Equal(t, both["other"], both["plain"])
-			if name != "early hints" && name != "the end of the connection" {
+			if name != "the end of the connection" {
 				eventually(t, "the sign that the plain one was carried as such", func() bool { return r.unused() == 1 })
 			}
 		})
@@ -363,6 +366,124 @@ func TestAnAnswersHeaderIsBounded(t *testing.T) {
 	require.Equal(t, kindUpstream, got.kind())
 }
 
+// TestABareForbiddenIsAskedAgainOnce: it may be Teleport's, and most often is the
+// application's own.
+func TestABareForbiddenIsAskedAgainOnce(t *testing.T) {
+	var asked atomic.Int64
+	f := newFakeTeleport(t, func(w http.ResponseWriter, _ *http.Request, _ string) {
+		asked.Add(1)
+		http.Error(w, "Forbidden", http.StatusForbidden)
+	})
+	r := run(t, f.Listener.Addr().String(), nil)
+	for range 10 {
+		require.Equal(t, http.StatusForbidden, r.connect(t).get(t, "/").status)
+	}
+	require.LessOrEqual(t, asked.Load(), int64(12), "10, and what was asked again with the one new certificate")
+}
+
+// TestAnAnswerThatNobodyAskedForIsNobodys has a server that says more than it's
+// asked for. The next client may be another user.
+func TestAnAnswerThatNobodyAskedForIsNobodys(t *testing.T) {
+	for name, c := range map[string]struct {
+		size int
+		late bool
+	}{"with a short answer": {5, false}, "with a long one": {12_000, false}, "later": {5, true}} {
+		t.Run(name, func(t *testing.T) {
+			told := make(chan struct{}, 10)
+			addr := newTalker(t, func(conn net.Conn, path string) {
+				answer := fmt.Sprintf("HTTP/1.1 200 OK\r\nPath: %s\r\nContent-Length: %d\r\n\r\n%s", path, c.size, strings.Repeat("x", c.size))
+				const more = "HTTP/1.1 408 Request Timeout\r\nContent-Length: 0\r\n\r\n"
+				if c.late {
+					_, _ = io.WriteString(conn, answer)
+					time.Sleep(20 * time.Millisecond) // so that it's no part of the answer
+					_, _ = io.WriteString(conn, more)
+				} else {
+					_, _ = io.WriteString(conn, answer+more)
+				}
+				told <- struct{}{}
+			})
+			r := run(t, addr, nil)
+			for i := range 4 {
+				path := fmt.Sprintf("/%d", i)
+
+				got := r.connect(t).get(t, path)
+
+				require.Equal(t, http.StatusOK, got.status)
+				require.Equal(t, path, got.header.Get("Path"))
+				<-told
+			}
+		})
+	}
+}
+
+// newTalker is a TLS server that answers requests byte by byte as it's told.
+func newTalker(t *testing.T, answer func(conn net.Conn, path string)) (addr string) {
+	t.Helper()
+	f := newFakeTeleport(t, hello)
+	listener, err := tls.Listen("tcp", "127.0.0.1:0", &tls.Config{Certificates: f.TLS.Certificates, NextProtos: []string{"http/1.1"}})
+	require.NoError(t, err)
+	var served sync.WaitGroup
+	t.Cleanup(served.Wait)
+	t.Cleanup(func() { _ = listener.Close() })
+	served.Go(func() {
+		for {
+			conn, err := listener.Accept()
+			if err != nil {
+				return
+			}
+			served.Go(func() {
+				defer conn.Close()
+				in := bufio.NewReader(conn)
+				for {
+					r, err := http.ReadRequest(in)
+					if err != nil {
+						return
+					}
+					answer(conn, r.URL.Path)
+				}
+			})
+		}
+	})
+	return listener.Addr().String()
+}
+
+// TestAStreamIsKnownToHaveBegun before anything of it has come.
+func TestAStreamIsKnownToHaveBegun(t *testing.T) {
+	f := newFakeTeleport(t, func(w http.ResponseWriter, r *http.Request, _ string) {
+		_ = http.NewResponseController(w).Flush()
+		<-r.Context().Done()
+	})
+	r := run(t, f.Listener.Addr().String(), nil)
+	l := r.connect(t)
+
+	l.send(t, "GET / HTTP/1.1\r\nHost: localhost\r\n\r\n")
+
+	require.Equal(t, http.StatusOK, l.head(t).StatusCode)
+}
+
+// TestASecondRunHasConnectionsToo: the host runs a service again after a fault,
+// and the certificate may be the same.
+func TestASecondRunHasConnectionsToo(t *testing.T) {
+	f := newFakeTeleport(t, hello)
+	r := run(t, f.Listener.Addr().String(), func(_ *Options, _ *Dependencies, s *fakeSource) { s.same = true })
+	require.Equal(t, "serial-1", r.connect(t).get(t, "/").body)
+	require.NoError(t, r.stop())
+	require.NoError(t, r.Bind(t.Context()))
+	ctx, cancel := context.WithCancel(context.Background())
+	ended := make(chan error, 1)
+	go func() { ended <- r.Run(ctx) }()
+	_, err := r.Ready(t.Context())
+	require.NoError(t, err)
+
+	for range 10 {
+		require.Equal(t, "serial-1", r.connect(t).get(t, "/").body)
+	}
+
+	require.EqualValues(t, 2, f.conns.Load(), "one each")
+	cancel()
+	require.NoError(t, <-ended)
+}
+
 // TestRulesHoldForPlainRequests: what the tunnel refuses it refuses in its own
 // words, and the application never hears of it.
 func TestRulesHoldForPlainRequests(t *testing.T) {
@@ -459,75 +580,194 @@ func TestAStopCutsAnAnswerThatDoesntEnd(t *testing.T) {
 	require.Error(t, err)
 }
 
-// TestLanesAreShared has more takers than may dial at once: who can't dial gets
-// what another gives back.
-func TestLanesAreShared(t *testing.T) {
-	s := &lanes{most: 1, dials: make(chan struct{}, 1), open: func(context.Context) (net.Conn, error) {
-		near, far := net.Pipe()
-		t.Cleanup(func() { _ = far.Close() })
-		return near, nil
-	}}
-	t.Cleanup(s.close)
-	first, err := s.take(t.Context(), false)
-	require.NoError(t, err)
-	s.dials <- struct{}{} // somebody else dials
+// dialled is a session whose connections are made by a function, and tell that
+// they're quiet.
+type dialled struct {
+	fakeSession
+	dial func(ctx context.Context) (net.Conn, error)
+}
 
-	taken := make(chan *lane, 1)
-	go func() {
-		l, err := s.take(t.Context(), false)
-		if err == nil {
-			taken <- l
+func (d *dialled) DialHTTP(ctx context.Context) (net.Conn, error) { return d.dial(ctx) }
+
+// piped is one end of a pipe. open counts those that aren't closed.
+type piped struct {
+	net.Conn
+	open *atomic.Int64
+	once sync.Once
+}
+
+func newPiped(open *atomic.Int64) net.Conn {
+	near, _ := net.Pipe()
+	open.Add(1)
+	return &piped{Conn: near, open: open}
+}
+
+func (*piped) Quiet(bool) (quiet, known bool) { return true, true }
+
+func (p *piped) Close() error {
+	p.once.Do(func() { p.open.Add(-1) })
+	return p.Conn.Close()
+}
+
+func newTestLanes(t *testing.T, idle int, dial func(ctx context.Context) (net.Conn, error)) *lanes {
+	t.Helper()
+	s := newLanes(newUpstream(NewMetrics().of("test"), idle, startPatience), &dialled{dial: dial})
+	t.Cleanup(s.close)
+	return s
+}
+
+func opened(t *testing.T, s *lanes) *lane {
+	t.Helper()
+	l, err := s.open(t.Context())
+	require.NoError(t, err)
+	return l
+}
+
+// TestWhatComesFirstIsTaken has a dial that takes its time. Who waits for it
+// gets what another gives back, and the new connection is for the next one.
+func TestWhatComesFirstIsTaken(t *testing.T) {
+	var open atomic.Int64
+	proceed := make(chan struct{}, 2)
+	s := newTestLanes(t, 5, func(ctx context.Context) (net.Conn, error) {
+		select {
+		case <-proceed:
+			return newPiped(&open), nil
+		case <-ctx.Done():
+			return nil, ctx.Err()
 		}
-	}()
+	})
+	proceed <- struct{}{}
+	first := opened(t, s)
+	second := make(chan *lane, 1)
+	go func() { second <- opened(t, s) }()
 	eventually(t, "the wait", func() bool {
 		s.mu.Lock()
 		defer s.mu.Unlock()
 		return len(s.waiting) == 1
 	})
+
 	first.done(true)
 
-	require.Same(t, first, <-taken)
+	require.Same(t, first, <-second)
+	proceed <- struct{}{}
+	eventually(t, "the late one", func() bool {
+		s.mu.Lock()
+		defer s.mu.Unlock()
+		return len(s.unused) == 1
+	})
+	require.NotSame(t, first, s.spare())
+	require.Empty(t, s.waiting)
+}
+
+// TestDialsThatHangHoldUpNobodyElse has as many clients as connections, and one
+// more that waits for a dial.
+func TestDialsThatHangHoldUpNobodyElse(t *testing.T) {
+	f := newFakeTeleport(t, hello)
+	var hang atomic.Bool
+	r := run(t, f.Listener.Addr().String(), func(_ *Options, d *Dependencies, s *fakeSource) {
+		d.Source = &hangingSource{s, &hang}
+	})
+	l := r.connect(t)
+	require.Equal(t, "serial-1", l.get(t, "/").body)
+	hang.Store(true)
+	block := f.handle.Load()
+	slow, release := make(chan struct{}), make(chan struct{})
+	answer := func(w http.ResponseWriter, req *http.Request, serial string) {
+		if req.URL.Path == "/slow" {
+			close(slow)
+			<-release
+		}
+		(*block)(w, req, serial)
+	}
+	f.handle.Store(&answer)
+	busy, waiting := r.connect(t), r.connect(t)
+	busy.send(t, "GET /slow HTTP/1.1\r\nHost: localhost\r\n\r\n")
+	<-slow
+	waiting.send(t, "GET /waiting HTTP/1.1\r\nHost: localhost\r\n\r\n")
+	gone := r.connect(t)
+	gone.send(t, "GET /gone HTTP/1.1\r\nHost: localhost\r\n\r\n")
+	eventually(t, "both waits", func() bool {
+		now := r.upstream.last()
+		now.lanes.mu.Lock()
+		defer now.lanes.mu.Unlock()
+		return len(now.lanes.waiting) == 2
+	})
+
+	require.NoError(t, gone.Close())
+	eventually(t, "the end of the one whose client has gone", func() bool {
+		return r.metric("connections", prometheus.Labels{}) == 3
+	})
+	close(release)
+
+	require.Equal(t, "serial-1", busy.answer(t).body)
+	require.Equal(t, "serial-1", waiting.answer(t).body, "with the other's connection")
+	require.EqualValues(t, 1, f.conns.Load())
+}
+
+// hangingSource gives sessions whose dials hang when they're told to.
+type hangingSource struct {
+	*fakeSource
+	hang *atomic.Bool
+}
+
+func (s *hangingSource) Fetch(ctx context.Context) (Routed, error) {
+	routed, err := s.fakeSource.Fetch(ctx)
+	if err != nil {
+		return routed, err
+	}
+	inner := routed.Session.(*fakeSession)
+	routed.Session = &dialled{fakeSession: fakeSession{addr: inner.addr, serial: inner.serial}, dial: func(ctx context.Context) (net.Conn, error) {
+		if s.hang.Load() {
+			<-ctx.Done()
+			return nil, ctx.Err()
+		}
+		return inner.DialHTTP(ctx)
+	}}
+	return routed, nil
+}
+
+func TestWhoDoesntWaitAnyMoreIsForgotten(t *testing.T) {
+	s := newTestLanes(t, 5, func(ctx context.Context) (net.Conn, error) {
+		<-ctx.Done()
+		return nil, ctx.Err()
+	})
 	cancelled, cancel := context.WithCancel(t.Context())
 	cancel()
-	_, err = s.take(cancelled, false)
+
+	_, err := s.open(cancelled)
+
 	require.ErrorIs(t, err, context.Canceled)
 	require.Empty(t, s.waiting)
 }
 
+func TestAFailedDialIsTold(t *testing.T) {
+	s := newTestLanes(t, 5, func(context.Context) (net.Conn, error) { return nil, errTest })
+	_, err := s.open(t.Context())
+	require.ErrorIs(t, err, errTest)
+	require.True(t, s.upstream.troubled(), "others go the other way meanwhile")
+}
+
 func TestLanesAreClosed(t *testing.T) {
 	var open atomic.Int64
-	s := &lanes{most: 1, dials: make(chan struct{}, 3), open: func(context.Context) (net.Conn, error) {
-		near, _ := net.Pipe()
-		open.Add(1)
-		return &closing{near, &open}, nil
-	}}
-	var all []*lane
-	for range 3 {
-		l, err := s.take(t.Context(), true)
-		require.NoError(t, err)
-		all = append(all, l)
-	}
+	s := newTestLanes(t, 1, func(context.Context) (net.Conn, error) { return newPiped(&open), nil })
+	first, second, third := opened(t, s), opened(t, s), opened(t, s)
 
-	all[0].done(true)
+	first.done(true)
 	require.EqualValues(t, 3, open.Load(), "one is kept")
-	all[1].done(true)
+	second.done(true)
 	require.EqualValues(t, 2, open.Load(), "no more than that")
 	s.close()
 	require.EqualValues(t, 1, open.Load(), "what is unused is closed")
-	all[2].done(true)
+	third.done(true)
 	require.Zero(t, open.Load(), "and what becomes it later")
+	_, err := s.open(t.Context())
+	require.Error(t, err)
 }
 
 func TestLanesThatNobodyUsesGetOld(t *testing.T) {
-	s := &lanes{most: 5, dials: make(chan struct{}, 3), open: func(context.Context) (net.Conn, error) {
-		near, _ := net.Pipe()
-		return near, nil
-	}}
-	t.Cleanup(s.close)
-	old, err := s.take(t.Context(), true)
-	require.NoError(t, err)
-	young, err := s.take(t.Context(), true)
-	require.NoError(t, err)
+	var open atomic.Int64
+	s := newTestLanes(t, 5, func(context.Context) (net.Conn, error) { return newPiped(&open), nil })
+	old, young := opened(t, s), opened(t, s)
 	old.done(true)
 	young.done(true)
 	s.mu.Lock()
@@ -537,20 +777,18 @@ func TestLanesThatNobodyUsesGetOld(t *testing.T) {
 	s.sweep()
 
 	require.Equal(t, []*lane{young}, s.unused)
-	require.ErrorIs(t, old.conn.SetDeadline(time.Now()), io.ErrClosedPipe)
+	require.EqualValues(t, 1, open.Load())
 	require.NotNil(t, s.sweeper)
 }
 
-// closing counts connections that aren't closed.
-type closing struct {
-	net.Conn
-	open *atomic.Int64
-}
-
-func (c *closing) Close() error {
-	err := c.Conn.Close()
-	if !errors.Is(err, net.ErrClosed) {
-		c.open.Add(-1)
-	}
-	return err
+// TestConnectionsThatCantTellAreNotUsedAgain: what came on them meanwhile would
+// be taken for an answer.
+func TestConnectionsThatCantTellAreNotUsedAgain(t *testing.T) {
+	s := newTestLanes(t, 5, func(context.Context) (net.Conn, error) {
+		near, _ := net.Pipe()
+		return near, nil
+	})
+	opened(t, s).done(true)
+	require.Nil(t, s.spare())
+	require.True(t, s.blind.Load())
 }

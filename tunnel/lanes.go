@@ -3,12 +3,14 @@ package tunnel
 import (
 	"bufio"
 	"bytes"
+	"cmp"
 	"context"
 	"math"
 	"net"
 	"net/http"
 	"slices"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"rollcall/failure"
@@ -24,7 +26,7 @@ const (
 )
 
 // lane is a connection to Teleport's proxy that plain requests are carried on,
-// one at a time. It belongs to one goroutine at a time.
+// one at a time. But for close, it belongs to one goroutine at a time.
 type lane struct {
 	conn  net.Conn
 	lanes *lanes
@@ -37,6 +39,13 @@ type lane struct {
 	// used says that it has carried a request, idle is when it last had.
 	used bool
 	idle time.Time
+}
+
+// teller is a connection that says whether all that has come was read, and that
+// it hasn't ended; of a fresh one what TLS itself says doesn't count. known is
+// false if it can't tell.
+type teller interface {
+	Quiet(fresh bool) (quiet, known bool)
 }
 
 // Read reads what the proxy sends, within the budget.
@@ -54,7 +63,7 @@ func (l *lane) send(r *http.Request) error {
 	_, _ = l.out.WriteString("GET ")
 	_, _ = l.out.WriteString(r.URL.RequestURI())
 	_, _ = l.out.WriteString(" HTTP/1.1\r\nHost: ")
-	_, _ = l.out.WriteString(r.Host)
+	_, _ = l.out.WriteString(cmp.Or(r.Host, r.URL.Host))
 	_, _ = l.out.WriteString("\r\n")
 	_ = r.Header.Write(l.out)
 	_, _ = l.out.WriteString("\r\n")
@@ -90,17 +99,39 @@ func (l *lane) hasBody(resp *http.Response) bool {
 	return resp.ContentLength >= 0 && resp.ContentLength <= int64(l.in.Buffered())
 }
 
+// hasChunks guesses the same of a body in chunks. It's for what should go out
+// together, and for nothing that depends on it.
+func (l *lane) hasChunks() bool {
+	data, _ := l.in.Peek(l.in.Buffered())
+	return bytes.HasSuffix(data, []byte("0\r\n\r\n"))
+}
+
 // unbounded is for bodies, which may have any length.
 func (l *lane) unbounded() { l.budget = math.MaxInt64 }
 
 // done gives the lane back, for the next request if it can be used.
 func (l *lane) done(reusable bool) {
-	if !reusable || l.in.Buffered() > 0 {
+	if !reusable {
 		l.close()
 		return
 	}
 	l.used = true
 	l.lanes.put(l)
+}
+
+// clean says whether nothing has come since the last answer, nor with it, and
+// the connection hasn't ended: the next client must not take that for its own
+// answer. Nobody reads an unused lane.
+func (l *lane) clean() bool {
+	if l.in.Buffered() > 0 {
+		return false
+	}
+	conn, ok := l.conn.(teller)
+	if !ok {
+		return false
+	}
+	quiet, _ := conn.Quiet(!l.used)
+	return quiet
 }
 
 // close closes the connection.
@@ -110,91 +141,158 @@ func (l *lane) close() { _ = l.conn.Close() }
 // last in front, so that those that aren't needed get old. It's safe for
 // concurrent use.
 type lanes struct {
-	// most is how many are kept, open opens one more, and dials has a place for
-	// each that may be opened at a time.
-	most  int
-	open  func(context.Context) (net.Conn, error)
-	dials chan struct{}
+	upstream *upstream
+	session  Session
+	// dials are those that are under way.
+	dials sync.WaitGroup
 
 	// mu protects the following.
-	mu     sync.Mutex
+	mu sync.Mutex
+	// ctx ends the dials that are under way.
+	ctx    context.Context //nolint:containedctx // Dials outlive those who asked for them.
+	cancel context.CancelFunc
 	unused []*lane
 	// waiting get the next that becomes unused, in turn.
-	waiting []chan *lane
+	waiting []*wish
 	sweeper *time.Timer
 	closed  bool
+
+	// blind says that connections can't tell whether they're clean, as those in
+	// another TLS connection can't: none can be used again, so there's no use in
+	// any.
+	blind atomic.Bool
 }
 
-// take returns a lane; fresh wants one that was opened just now. If as many are
-// being opened as may be, it waits for one of these or for one that becomes
-// unused, at most for dialQueueTime.
-func (s *lanes) take(ctx context.Context, fresh bool) (*lane, error) {
-	var next chan *lane
-	if !fresh {
-		var l *lane
-		if l, next = s.pop(); l != nil {
-			return l, nil
+// wish is somebody's wait for a lane. Each channel has room for what may come.
+type wish struct {
+	lane chan *lane
+	err  chan error
+}
+
+func newLanes(u *upstream, session Session) *lanes {
+	s := &lanes{upstream: u, session: session}
+	s.ctx, s.cancel = context.WithCancel(context.Background())
+	return s
+}
+
+// spare returns an unused lane; nil: there's none.
+func (s *lanes) spare() *lane {
+	for {
+		l := s.pop()
+		if l == nil || l.clean() {
+			return l
 		}
-		defer s.forget(next)
+		l.close()
 	}
-	select {
-	case s.dials <- struct{}{}:
-		return s.dial(ctx)
-	default:
+}
+
+func (s *lanes) pop() *lane {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	last := len(s.unused) - 1
+	if last < 0 {
+		return nil
 	}
-	timer := time.NewTimer(dialQueueTime)
-	defer timer.Stop()
+	l := s.unused[last]
+	s.unused[last] = nil
+	s.unused = s.unused[:last]
+	return l
+}
+
+// open returns a new lane, or one that becomes unused before that is there.
+func (s *lanes) open(ctx context.Context) (*lane, error) {
+	for {
+		l, err := s.openOnce(ctx)
+		if err != nil || !l.used || l.clean() {
+			return l, err
+		}
+		l.close()
+	}
+}
+
+func (s *lanes) openOnce(ctx context.Context) (*lane, error) {
+	ctx, served := context.WithCancel(ctx)
+	defer served()
+	w, err := s.want(ctx)
+	if err != nil {
+		return nil, err
+	}
+	defer s.forget(w)
 	select {
-	case l := <-next:
+	case l := <-w.lane:
 		return l, nil
-	case s.dials <- struct{}{}:
-		return s.dial(ctx)
-	case <-timer.C:
-		return nil, failure.New(failure.Unreachable, "%d connections to the proxy are being opened already", cap(s.dials))
+	case err := <-w.err:
+		return nil, err
 	case <-ctx.Done():
 		return nil, ctx.Err()
 	}
 }
 
-// pop returns an unused lane, or where the next one will come.
-func (s *lanes) pop() (*lane, chan *lane) {
+// want waits from now on, and has a connection opened. What comes of that is the
+// wish's own, unless it was served before: so each is answered.
+func (s *lanes) want(ctx context.Context) (*wish, error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if last := len(s.unused) - 1; last >= 0 {
-		l := s.unused[last]
-		s.unused[last] = nil
-		s.unused = s.unused[:last]
-		return l, nil
+	if s.closed {
+		return nil, errStopping()
 	}
-	next := make(chan *lane, 1)
-	s.waiting = append(s.waiting, next)
-	return nil, next
+	w := &wish{lane: make(chan *lane, 1), err: make(chan error, 1)}
+	s.waiting = append(s.waiting, w)
+	lifetime := s.ctx
+	s.dials.Go(func() {
+		l, err := s.dial(ctx, lifetime)
+		switch {
+		case err != nil:
+			w.err <- err
+		case !s.deliver(w, l):
+			s.put(l)
+		}
+	})
+	return w, nil
 }
 
-// forget gives up a place among those that wait, and a lane that came there.
-func (s *lanes) forget(next chan *lane) {
+// deliver gives a lane to a wish, if that still waits.
+func (s *lanes) deliver(w *wish, l *lane) bool {
 	s.mu.Lock()
-	if i := slices.Index(s.waiting, next); i >= 0 {
-		s.waiting = slices.Delete(s.waiting, i, i+1)
+	defer s.mu.Unlock()
+	i := slices.Index(s.waiting, w)
+	if i < 0 {
+		return false
 	}
-	s.mu.Unlock()
-	select {
-	case l := <-next:
-		s.put(l)
-	default:
-	}
+	s.waiting = slices.Delete(s.waiting, i, i+1)
+	w.lane <- l
+	return true
 }
 
-// dial opens a lane, and gives back the place that the caller took for that.
-func (s *lanes) dial(ctx context.Context) (*lane, error) {
-	defer func() { <-s.dials }()
-	conn, err := s.open(ctx)
+// dial opens a lane when it's its turn, unless ctx has ended by then: nobody
+// waits for it any more. A dial that has begun goes on, since somebody will.
+func (s *lanes) dial(ctx, lifetime context.Context) (*lane, error) {
+	conn, err := s.upstream.dialFor(ctx, lifetime, s.session.DialHTTP)
 	if err != nil {
 		return nil, err
+	}
+	if told, ok := conn.(teller); !ok {
+		s.blind.Store(true)
+	} else if _, known := told.Quiet(true); !known {
+		s.blind.Store(true)
 	}
 	l := &lane{conn: conn, lanes: s}
 	l.in, l.out = bufio.NewReaderSize(l, laneBuffer), bufio.NewWriterSize(conn, laneBuffer)
 	return l, nil
+}
+
+// forget gives up a wish, and passes on what came for it.
+func (s *lanes) forget(w *wish) {
+	s.mu.Lock()
+	if i := slices.Index(s.waiting, w); i >= 0 {
+		s.waiting = slices.Delete(s.waiting, i, i+1)
+	}
+	s.mu.Unlock()
+	select {
+	case l := <-w.lane:
+		s.put(l)
+	default:
+	}
 }
 
 // put takes a lane that became unused: for one who waits, or to keep it.
@@ -209,13 +307,13 @@ func (s *lanes) keep(l *lane) bool {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	switch {
-	case s.closed:
-		return false
 	case len(s.waiting) > 0:
-		s.waiting[0] <- l // it has room for the only one it gets
+		s.waiting[0].lane <- l // it has room for the only one it gets
 		s.waiting = s.waiting[1:]
 		return true
-	case len(s.unused) >= s.most:
+	case s.closed:
+		return false
+	case len(s.unused) >= s.upstream.idle:
 		return false
 	}
 	l.idle = time.Now()
@@ -265,9 +363,21 @@ func (s *lanes) drop() {
 func (s *lanes) close() {
 	s.mu.Lock()
 	s.closed = true
+	s.mu.Unlock()
+	s.pause()
+}
+
+// pause closes what is unused, and waits for the end of the dials that are under
+// way.
+func (s *lanes) pause() {
+	s.mu.Lock()
+	s.cancel()
+	s.ctx, s.cancel = context.WithCancel(context.Background())
 	if s.sweeper != nil {
 		s.sweeper.Stop()
+		s.sweeper = nil
 	}
 	s.mu.Unlock()
+	s.dials.Wait()
 	s.drop()
 }

@@ -62,9 +62,9 @@ type generation struct {
 	lanes     *lanes
 }
 
-// closeIdle closes the connections that aren't in use, and the others as soon
-// as they aren't.
-func (g *generation) closeIdle() {
+// retire closes the connections that aren't in use, and the others as soon as
+// they aren't.
+func (g *generation) retire() {
 	g.transport.CloseIdleConnections()
 	g.lanes.close()
 }
@@ -106,14 +106,14 @@ func newUpstream(counts *counts, idle int, patience time.Duration) *upstream {
 
 // set takes a new certificate into use.
 func (u *upstream) set(routed Routed) {
-	fresh := &generation{Routed: routed, transport: u.newTransport(routed.Session), lanes: u.newLanes(routed.Session)}
+	fresh := &generation{Routed: routed, transport: u.newTransport(routed.Session), lanes: newLanes(u, routed.Session)}
 	u.mu.Lock()
 	old := u.now
 	u.now = fresh
 	u.tellLocked(nil)
 	u.mu.Unlock()
 	if old != nil {
-		old.closeIdle()
+		old.retire()
 	}
 }
 
@@ -140,10 +140,9 @@ func (u *upstream) tellLocked(err error) {
 
 // close lets all idle connections go.
 func (u *upstream) close() {
-	u.mu.Lock()
-	defer u.mu.Unlock()
-	if u.now != nil {
-		u.now.closeIdle()
+	if now := u.last(); now != nil {
+		now.transport.CloseIdleConnections()
+		now.lanes.pause()
 	}
 }
 
@@ -242,13 +241,6 @@ func (u *upstream) newTransport(session Session) *http.Transport {
 	}
 }
 
-// newLanes keeps connections that bear one certificate for plain requests.
-func (u *upstream) newLanes(session Session) *lanes {
-	return &lanes{most: u.idle, dials: u.dials, open: func(ctx context.Context) (net.Conn, error) {
-		return u.connect(ctx, session.DialHTTP)
-	}}
-}
-
 // dialTCP opens a connection to a TCP application.
 func (u *upstream) dialTCP(ctx context.Context, g *generation) (net.Conn, error) {
 	return u.dial(ctx, g.Session.DialTCP)
@@ -256,15 +248,16 @@ func (u *upstream) dialTCP(ctx context.Context, g *generation) (net.Conn, error)
 
 // dial opens a connection when it's its turn.
 func (u *upstream) dial(ctx context.Context, open func(context.Context) (net.Conn, error)) (net.Conn, error) {
-	if err := u.turn(ctx); err != nil {
+	return u.dialFor(ctx, ctx, open)
+}
+
+// dialFor is dial for somebody who waits for the turn alone, and not for the
+// connection.
+func (u *upstream) dialFor(waiting, ctx context.Context, open func(context.Context) (net.Conn, error)) (net.Conn, error) {
+	if err := u.turn(waiting); err != nil {
 		return nil, err
 	}
 	defer func() { <-u.dials }()
-	return u.connect(ctx, open)
-}
-
-// connect opens a connection, and counts it.
-func (u *upstream) connect(ctx context.Context, open func(context.Context) (net.Conn, error)) (net.Conn, error) {
 	conn, err := open(ctx)
 	if err != nil {
 		u.counts.dialFailed.Inc()

@@ -17,6 +17,7 @@ import (
 	"io"
 	"net"
 	"sync"
+	"syscall"
 )
 
 const (
@@ -53,8 +54,21 @@ func (p *Pool) Client(conn net.Conn, config *tls.Config) *Conn {
 		config = config.Clone()
 		config.Renegotiation = tls.RenegotiateNever
 	}
-	raw := &rawConn{Conn: conn, pool: p}
+	raw := &rawConn{Conn: conn, pool: p, descriptor: descriptorOf(conn)}
 	return &Conn{Conn: tls.Client(raw, config), raw: raw}
+}
+
+// descriptorOf is nil for a connection that isn't the kernel's own socket.
+func descriptorOf(conn net.Conn) syscall.RawConn {
+	socket, ok := conn.(syscall.Conn)
+	if !ok {
+		return nil
+	}
+	descriptor, err := socket.SyscallConn()
+	if err != nil {
+		return nil
+	}
+	return descriptor
 }
 
 // Read returns what has come, at least a byte of it. It may return an error
@@ -81,6 +95,25 @@ func (c *Conn) Read(p []byte) (int, error) {
 		err = nil // n > 0
 	}
 	return n, err
+}
+
+// Quiet says, without waiting, whether the peer has sent nothing that Read hasn't
+// returned, and hasn't ended the connection. Messages of TLS itself count as
+// well, unless the connection is fresh: servers send tickets after the handshake.
+// known is false, and so is quiet, if the connection below has no descriptor to
+// ask. What has come may be lost: without quiet, there's nothing left to do but
+// Close.
+func (c *Conn) Quiet(fresh bool) (quiet, known bool) {
+	if c.raw.descriptor == nil {
+		return false, false
+	}
+	c.reading.Lock()
+	defer c.reading.Unlock()
+	c.raw.dry, c.raw.probing, c.raw.came = true, true, false
+	var p [1]byte
+	n, err := c.Conn.Read(p[:])
+	c.raw.dry, c.raw.probing = false, false
+	return n == 0 && errors.Is(err, errDry) && (fresh || !c.raw.came), true
 }
 
 // Write sends p. After an error nothing more can be sent. How much it says was
@@ -148,8 +181,11 @@ type rawConn struct {
 	// room for more than a record. Only with both a read gets a buffer: who looks
 	// with little room for the next use of a connection keeps none from others.
 	busy, roomy bool
-	// dry keeps reads from the network.
-	dry bool
+	// dry keeps reads from waiting for the network: they return errDry. With
+	// probing they return what is there; came says that there was something.
+	dry, probing, came bool
+	// descriptor is the network's own, nil: it has none.
+	descriptor syscall.RawConn
 
 	// mu protects the following: alerts, and answers to a change of keys, are
 	// written by who reads or closes.
@@ -170,6 +206,8 @@ func (r *rawConn) Read(p []byte) (int, error) {
 	switch {
 	case len(r.unread) > 0:
 		return r.serve(p), nil
+	case r.probing:
+		return r.probe(p)
 	case r.dry:
 		return 0, errDry
 	case r.readErr != nil:
@@ -190,6 +228,30 @@ func (r *rawConn) Read(p []byte) (int, error) {
 		r.readErr, err = err, nil
 	}
 	return served, err
+}
+
+// probe reads what is there, without waiting and whatever the deadline is.
+func (r *rawConn) probe(p []byte) (n int, err error) {
+	failed := r.descriptor.Control(func(fd uintptr) {
+		for {
+			n, err = syscall.Read(int(fd), p)
+			if !errors.Is(err, syscall.EINTR) {
+				return
+			}
+		}
+	})
+	switch {
+	case failed != nil:
+		return 0, failed
+	case errors.Is(err, syscall.EAGAIN):
+		return 0, errDry
+	case err != nil:
+		return 0, err
+	case n == 0:
+		return 0, io.EOF
+	}
+	r.came = true
+	return n, nil
 }
 
 // serve returns a part of what is unread, and gives the buffer back if it was
