@@ -71,6 +71,12 @@ func (r *rig) unused() int {
 	return len(now.lanes.unused)
 }
 
+// carriedPlainly waits for what a plain request leaves behind, once it's done.
+func (r *rig) carriedPlainly(t *testing.T) {
+	t.Helper()
+	eventually(t, "the connection of a plain request", func() bool { return r.unused() > 0 })
+}
+
 // TestPlainRequestsAreCarriedAsOthersAre sends each request twice, once so that
 // it's plain and once so that it isn't, and compares what the application sees
 // and what the client gets.
@@ -148,7 +154,7 @@ func TestPlainRequestsAreCarriedAsOthersAre(t *testing.T) {
 
 			require.Equal(t, both["other"], both["plain"])
 			if name != "the end of the connection" {
-				eventually(t, "the sign that the plain one was carried as such", func() bool { return r.unused() == 1 })
+				r.carriedPlainly(t)
 			}
 		})
 	}
@@ -190,6 +196,7 @@ func TestAnythingMayFollowAPlainRequest(t *testing.T) {
 
 	require.Equal(t, "GET /1 ", l.get(t, "/1").body)
 	require.Equal(t, "GET /2 ", l.get(t, "/2").body)
+	r.carriedPlainly(t)
 	l.send(t, "GET /3 HTTP/1.1\r\nHost: localhost\r\n\r\nPOST /4 HTTP/1.1\r\nHost: localhost\r\nContent-Length: 4\r\n\r\nbodyGET /5 HTTP/1.1\r\nHost: localhost\r\n\r\n")
 	require.Equal(t, "GET /3 ", l.answer(t).body, "it's sent with others in one piece")
 	require.Equal(t, "POST /4 body", l.answer(t).body)
@@ -240,6 +247,7 @@ func TestEventsOfAStreamAreNotKeptBack(t *testing.T) {
 	}
 	_, err := lines.ReadByte()
 	require.ErrorIs(t, err, io.EOF)
+	r.carriedPlainly(t)
 }
 
 // TestARequestEndsWithItsClient has clients that go away before the answer and
@@ -296,6 +304,7 @@ func TestASlowAnswerIsAwaited(t *testing.T) {
 	require.Equal(t, "/slow", l.get(t, "/slow").body)
 	require.Equal(t, "/last", l.get(t, "/last").body)
 	require.EqualValues(t, 1, f.conns.Load(), "all on one connection")
+	r.carriedPlainly(t)
 }
 
 func TestAConnectionThatTheProxyClosedIsReplaced(t *testing.T) {
@@ -321,9 +330,11 @@ func TestARenewalChangesWhatPlainRequestsBear(t *testing.T) {
 	r.RenewNow("test")
 
 	eventually(t, "the new certificate", func() bool { return l.get(t, "/").body == "serial-2" })
-	old.lanes.mu.Lock()
-	defer old.lanes.mu.Unlock()
-	require.Empty(t, old.lanes.unused, "nothing bears the old one")
+	eventually(t, "the end of what bears the old one", func() bool {
+		old.lanes.mu.Lock()
+		defer old.lanes.mu.Unlock()
+		return old.lanes.closed && len(old.lanes.unused) == 0
+	})
 }
 
 // TestABrokenAnswerBreaksForTheClient: half an answer must not look like a
@@ -521,7 +532,7 @@ func TestRulesHoldForPlainRequests(t *testing.T) {
 				l := r.connect(t)
 				l.send(t, "GET / HTTP/1.1\r\nHost: localhost\r\nAuthorization: Bearer 0123456789abcdef\r\n\r\n")
 				require.Empty(t, l.answer(t).body, "the token isn't the application's")
-				eventually(t, "the sign that it was carried as a plain one", func() bool { return r.unused() == 1 })
+				r.carriedPlainly(t)
 			}
 		})
 	}

@@ -337,6 +337,13 @@ func TestAReadGoesOnAfterItsDeadline(t *testing.T) {
 				}
 				require.ErrorIs(t, err, os.ErrDeadlineExceeded)
 			}
+			// On a busy machine the last deadline may have passed before the read began.
+			require.NoError(t, conn.SetReadDeadline(time.Now().Add(patience)))
+			for len(got) < len(content) {
+				n, err := conn.Read(buf)
+				require.NoError(t, err)
+				got = append(got, buf[:n]...)
+			}
 			require.True(t, bytes.Equal(content, got), "%d bytes came, not %d, or others", len(got), len(content))
 		})
 	}
