@@ -17,6 +17,7 @@ import (
 	"github.com/gravitational/trace"
 
 	"rollcall/failure"
+	"rollcall/internal/records"
 )
 
 // Protocols that the proxy's web port tells apart (lib/srv/alpnproxy/common of
@@ -46,6 +47,7 @@ const (
 // serves any number of certificates. Safe for concurrent use.
 type AppDialer struct {
 	cluster *Cluster
+	buffers records.Pool
 
 	// mu protects the following.
 	mu sync.Mutex
@@ -140,12 +142,12 @@ func (s *AppSession) DialTCP(ctx context.Context) (net.Conn, error) {
 		return nil, err
 	}
 	if conn.ConnectionState().NegotiatedProtocol == alpnTCPPing {
-		return pingconn.NewTLS(conn), nil
+		return pingconn.NewTLS(conn.Conn), nil
 	}
 	return conn, nil
 }
 
-func (s *AppSession) dial(ctx context.Context, protocols ...string) (*tls.Conn, error) {
+func (s *AppSession) dial(ctx context.Context, protocols ...string) (*records.Conn, error) {
 	if ended := s.creds.NotAfter(); time.Now().After(ended) {
 		return nil, failure.New(failure.Refused, "the certificate for application %q expired at %s", s.creds.App().Name, ended.UTC().Format(time.RFC3339))
 	}
@@ -170,7 +172,7 @@ func passing(err error) bool {
 		errors.Is(err, syscall.EPIPE) || errors.Is(err, io.EOF) || errors.Is(err, io.ErrUnexpectedEOF)
 }
 
-func (s *AppSession) dialOnce(ctx context.Context, protocols []string) (*tls.Conn, error) {
+func (s *AppSession) dialOnce(ctx context.Context, protocols []string) (*records.Conn, error) {
 	found, err := s.dialer.endpoint(ctx)
 	if err != nil {
 		return nil, err
@@ -194,7 +196,7 @@ func (s *AppSession) dialOnce(ctx context.Context, protocols []string) (*tls.Con
 
 // dialProxy opens TLS with the proxy itself, in a connection upgrade where
 // something in front of it ends TLS.
-func (s *AppSession) dialProxy(ctx context.Context, found Endpoint, protocols []string) (*tls.Conn, error) {
+func (s *AppSession) dialProxy(ctx context.Context, found Endpoint, protocols []string) (*records.Conn, error) {
 	config, err := s.config(found, protocols)
 	if err != nil {
 		return nil, trace.Wrap(err)
@@ -208,7 +210,7 @@ func (s *AppSession) dialProxy(ctx context.Context, found Endpoint, protocols []
 	if err != nil {
 		return nil, trace.Wrap(err)
 	}
-	tlsConn := tls.Client(conn, config)
+	tlsConn := s.dialer.buffers.Client(conn, config)
 	if err := tlsConn.HandshakeContext(ctx); err != nil {
 		_ = conn.Close() // the failed handshake is what matters
 		return nil, trace.Wrap(err)

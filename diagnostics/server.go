@@ -13,6 +13,7 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 
 	"rollcall/failure"
+	"rollcall/internal/passed"
 	"rollcall/internal/pulse"
 )
 
@@ -27,7 +28,9 @@ type ServerOptions struct {
 	Addr string
 	// Setting is what the user calls Addr; empty: diag_addr.
 	Setting string
-	// Listener is used in place of Addr if it isn't nil; Run closes it.
+	// Listener is used in place of Addr if it isn't nil. Run closes it at the end
+	// of its ctx; after an error it's there for the next Run, if it's the kernel's
+	// own socket.
 	Listener net.Listener
 	// Name is the service's name; empty: diagnostics.
 	Name string
@@ -101,7 +104,16 @@ func (s *Server) Close() error {
 	if s.bound == nil {
 		return nil
 	}
-	return s.bound.Close()
+	err := s.bound.Close()
+	s.giveUp()
+	return err
+}
+
+// giveUp closes what was passed.
+func (s *Server) giveUp() {
+	if s.options.Listener != nil {
+		_ = s.options.Listener.Close() // it may be closed already
+	}
 }
 
 // Run serves until ctx is cancelled, and then ends what is open within two
@@ -131,6 +143,7 @@ func (s *Server) Run(ctx context.Context) error {
 	}
 	s.shutdown(server)
 	<-served
+	s.giveUp()
 	return nil
 }
 
@@ -141,7 +154,11 @@ func (s *Server) listen(ctx context.Context) (net.Listener, error) {
 		return bound, nil
 	}
 	if s.options.Listener != nil {
-		return s.options.Listener, nil
+		another, err := passed.Again(s.options.Listener)
+		if errors.Is(err, passed.ErrNoDescriptor) {
+			return s.options.Listener, nil
+		}
+		return another, failure.Wrap(failure.Configuration, err, "the socket that was passed for the diagnostics can't be listened on: %s", rootCause(err))
 	}
 	var config net.ListenConfig
 	listener, err := config.Listen(ctx, "tcp", s.options.Addr)

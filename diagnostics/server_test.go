@@ -274,3 +274,29 @@ func TestStopCutsOffAConnectionThatSaysNothing(t *testing.T) {
 	require.NoError(t, server.stop())
 	require.Less(t, time.Since(began), shutdownTimeout+2*time.Second)
 }
+
+// TestAPassedSocketOutlivesAFailure: nobody can make it again.
+func TestAPassedSocketOutlivesAFailure(t *testing.T) {
+	listener, err := net.Listen("tcp", "127.0.0.1:0")
+	require.NoError(t, err)
+	board := NewBoard(time.Now)
+	server := NewServer(ServerOptions{
+		Listener: listener, Board: board, Registry: NewRegistry(board, Build{}), Log: slog.New(slog.DiscardHandler),
+	})
+	require.NoError(t, server.Bind(t.Context()))
+	require.NoError(t, server.bound.Close(), "something goes wrong with it")
+
+	require.Error(t, server.Run(t.Context()))
+
+	ctx, cancel := context.WithCancel(t.Context())
+	ended := make(chan error, 1)
+	go func() { ended <- server.Run(ctx) }()
+	answer, err := http.Get("http://" + listener.Addr().String() + "/livez")
+	require.NoError(t, err)
+	require.NoError(t, answer.Body.Close())
+	require.Equal(t, http.StatusOK, answer.StatusCode)
+	cancel()
+	require.NoError(t, <-ended)
+	_, err = listener.Accept()
+	require.ErrorIs(t, err, net.ErrClosed, "at the end it's given up")
+}

@@ -4,6 +4,7 @@ import (
 	"bufio"
 	"context"
 	"errors"
+	"io"
 	"net"
 	"sync"
 	"sync/atomic"
@@ -19,8 +20,15 @@ type client struct {
 	user int64
 	// waited says that the client has waited for a certificate already.
 	waited atomic.Bool
+	// tried is when a request was first tried to be carried that is to be carried
+	// next, in Unix nanoseconds; zero: it wasn't.
+	tried atomic.Int64
 	// ahead has what was read ahead; nil: nothing. It belongs to who reads.
-	ahead *bufio.Reader
+	ahead io.Reader
+	// floods says that the last read brought as much as there was room for. rest
+	// is what a large one brought, in the buffer bulk. They belong to who reads.
+	floods     bool
+	rest, bulk []byte
 
 	sent, received atomic.Int64
 	once           sync.Once
@@ -29,17 +37,59 @@ type client struct {
 // Read counts what the client sends.
 func (c *client) Read(p []byte) (int, error) {
 	n, err := c.read(p)
-	c.sent.Add(int64(n))
-	c.front.counts.sent.Add(float64(n))
+	c.took(n)
 	return n, err
 }
 
-func (c *client) read(p []byte) (int, error) {
-	if c.ahead != nil {
-		return c.ahead.Read(p)
-	}
-	return c.Conn.Read(p)
+// took counts what the client sent.
+func (c *client) took(n int) {
+	c.sent.Add(int64(n))
+	c.front.counts.sent.Add(float64(n))
 }
+
+// read returns what was read already, or reads. net/http's server reads 4 KiB at
+// a time where a body comes in chunks. While a client sends more than that, much
+// is read at once. A buffer is taken only when there was no end to what came, so
+// that those who wait for a client have none.
+func (c *client) read(p []byte) (int, error) {
+	if len(c.rest) > 0 {
+		return c.serve(p), nil
+	}
+	if !c.floods || len(p) >= bulkBuffer {
+		return c.readInto(p)
+	}
+	c.bulk = c.front.bulk.Get()
+	n, err := c.readInto(c.bulk)
+	c.rest = c.bulk[:n]
+	if n > 0 {
+		err = nil // it comes again
+	}
+	return c.serve(p), err
+}
+
+// serve returns a part of the rest, and gives its buffer back after the last.
+func (c *client) serve(p []byte) int {
+	n := copy(p, c.rest)
+	c.rest = c.rest[n:]
+	if len(c.rest) == 0 {
+		c.front.bulk.Put(c.bulk)
+		c.bulk, c.rest = nil, nil
+	}
+	return n
+}
+
+func (c *client) readInto(p []byte) (n int, err error) {
+	if c.ahead != nil {
+		n, err = c.ahead.Read(p)
+	} else {
+		n, err = c.Conn.Read(p)
+	}
+	c.floods = err == nil && n == len(p) && n >= floodLeast
+	return n, err
+}
+
+// floodLeast is how many bytes have to fill a read for the next one to be large.
+const floodLeast = 1 << 10
 
 // Write counts what the client receives.
 func (c *client) Write(p []byte) (int, error) {

@@ -23,6 +23,7 @@ import (
 	"rollcall/cluster"
 	"rollcall/diagnostics"
 	"rollcall/failure"
+	"rollcall/internal/records"
 )
 
 const (
@@ -63,11 +64,24 @@ func newFakeTeleport(t *testing.T, handle func(w http.ResponseWriter, r *http.Re
 type fakeSession struct {
 	addr, serial string
 	tcp          bool
+	buffers      records.Pool
 }
 
 func (s *fakeSession) DialHTTP(ctx context.Context) (net.Conn, error) {
-	dialer := &tls.Dialer{Config: &tls.Config{InsecureSkipVerify: true, ServerName: s.serial, NextProtos: []string{"http/1.1"}}}
-	return dialer.DialContext(ctx, "tcp", s.addr)
+	raw, err := new(net.Dialer).DialContext(ctx, "tcp", s.addr)
+	if err != nil {
+		return nil, err
+	}
+	conn := s.buffers.Client(raw, s.config())
+	if err := conn.HandshakeContext(ctx); err != nil {
+		_ = raw.Close()
+		return nil, err
+	}
+	return conn, nil
+}
+
+func (s *fakeSession) config() *tls.Config {
+	return &tls.Config{InsecureSkipVerify: true, ServerName: s.serial, NextProtos: []string{"http/1.1"}}
 }
 
 func (s *fakeSession) DialTCP(ctx context.Context) (net.Conn, error) {

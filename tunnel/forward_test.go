@@ -277,7 +277,7 @@ func TestUnknownHostsAreForgotten(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		var u unknown
 		require.NoError(t, u.recall("a"))
-		u.note("a", errTest)
+		u.note(u.age(), "a", errTest)
 		require.Equal(t, errTest, u.recall("a"))
 		require.NoError(t, u.recall("b"))
 		time.Sleep(unknownTime - 1)
@@ -287,18 +287,30 @@ func TestUnknownHostsAreForgotten(t *testing.T) {
 	})
 }
 
+// TestWhatWasAskedBeforeAReloadIsNotRemembered has a question on its way while
+// all is forgotten: its answer may be older than what made somebody reload.
+func TestWhatWasAskedBeforeAReloadIsNotRemembered(t *testing.T) {
+	var u unknown
+	age := u.age()
+	u.clear()
+	u.note(age, "a", errTest)
+	require.NoError(t, u.recall("a"))
+	u.note(u.age(), "a", errTest)
+	require.Equal(t, errTest, u.recall("a"))
+}
+
 func TestUnknownHostsAreBounded(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		var u unknown
 		for i := range 3 * unknownMost {
 			time.Sleep(time.Microsecond)
-			u.note(fmt.Sprint(i), errTest)
+			u.note(u.age(), fmt.Sprint(i), errTest)
 		}
 		require.Len(t, u.hosts, unknownMost)
 		require.NoError(t, u.recall("0"), "the oldest has given way")
 		require.Equal(t, errTest, u.recall(fmt.Sprint(3*unknownMost-1)))
 		time.Sleep(unknownTime)
-		u.note("last", errTest)
+		u.note(u.age(), "last", errTest)
 		require.Len(t, u.hosts, 1, "those that have ended make room first")
 	})
 }

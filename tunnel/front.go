@@ -55,8 +55,12 @@ type front struct {
 	limit  int
 	// names are what answers call the options.
 	names Names
-	// handler serves HTTP.
+	// handler serves HTTP. express, if there's one, carries what is plain of it
+	// before.
 	handler http.Handler
+	express *express
+	// bulk has the buffers of clients that send much.
+	bulk *buffers
 	// stream serves a TCP connection until its end; nil: all is HTTP. kind
 	// says which of the two a new connection is for, and learn waits a little
 	// until that is known.
@@ -73,6 +77,9 @@ type front struct {
 	// mu protects the following.
 	mu      sync.Mutex
 	clients map[*client]struct{}
+	// rides are those whose requests have been plain; stopping: they are to end.
+	rides    map[*ride]struct{}
+	stopping bool
 	// empty is closed when the last client has gone, once it's asked for.
 	empty chan struct{}
 }
@@ -81,7 +88,8 @@ type front struct {
 // end for a while. It closes the endpoint first of all, so that what comes next
 // may listen there.
 func (f *front) serve(ctx context.Context, e *endpoint) error {
-	f.clients, f.turnings = make(map[*client]struct{}), make(chan struct{}, turnAwayMost)
+	f.bulk = newBuffers(bulkBuffer)
+	f.clients, f.rides, f.turnings = make(map[*client]struct{}), make(map[*ride]struct{}), make(chan struct{}, turnAwayMost)
 	q := newQueue(e.Addr())
 	server := &http.Server{
 		Handler:           f.handlers.counted(f.handler),
@@ -119,6 +127,7 @@ func (f *front) serve(ctx context.Context, e *endpoint) error {
 // were accepted, and are still on their way to it.
 func (f *front) drain(server *http.Server, q *queue) {
 	server.SetKeepAlivesEnabled(false) // who's idle is ended, the others after one answer
+	f.stopRides()
 	timer := time.NewTimer(drainTime)
 	defer timer.Stop()
 	select {
@@ -238,7 +247,11 @@ func (f *front) hand(ctx context.Context, c *client, q *queue, what kind) {
 		_ = c.Close()
 	case kindHTTP:
 		f.counts.accepted.Inc()
-		q.put(c)
+		if f.express == nil || c.ahead != nil {
+			q.put(c)
+			return
+		}
+		f.streams.Go(func() { f.ride(ctx, c, q) })
 	case kindTCP:
 		f.counts.accepted.Inc()
 		f.streams.Go(func() {
@@ -246,6 +259,38 @@ func (f *front) hand(ctx context.Context, c *client, q *queue, what kind) {
 			defer f.recover()
 			f.stream(ctx, c)
 		})
+	}
+}
+
+// ride carries a client's plain requests, and hands it on when one isn't.
+func (f *front) ride(ctx context.Context, c *client, q *queue) {
+	v := newRide(ctx, f.express, c)
+	f.mu.Lock()
+	f.rides[v] = struct{}{}
+	v.stopping = f.stopping
+	f.mu.Unlock()
+	left := false
+	defer func() {
+		f.mu.Lock()
+		delete(f.rides, v)
+		f.mu.Unlock()
+		if !left {
+			_ = c.Close()
+		}
+	}()
+	defer f.recover()
+	if left = v.run(); left {
+		q.put(c)
+	}
+}
+
+// stopRides ends the rides after the requests that they have.
+func (f *front) stopRides() {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	f.stopping = true
+	for v := range f.rides {
+		v.stop()
 	}
 }
 

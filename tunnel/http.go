@@ -11,8 +11,13 @@ import (
 	"time"
 )
 
-// copyBuffer is the size of the buffers that bodies go through, in bytes.
-const copyBuffer = 32 << 10
+const (
+	// copyBuffer is the size of the buffers that bodies go through, in bytes.
+	copyBuffer = 32 << 10
+	// bulkBuffer is that of those for what is larger and has a length, which no
+	// connection keeps while it waits for something that may never come.
+	bulkBuffer = 64 << 10
+)
 
 // flushAfter is how long a part of an answer whose length is known may wait for
 // more of it. Most answers are whole by then, and go out in one piece: flushing
@@ -25,9 +30,9 @@ const flushAfter = 2 * time.Millisecond
 // buffers are shared by all copying; it satisfies httputil.BufferPool.
 type buffers struct{ pool sync.Pool }
 
-func newBuffers() *buffers {
+func newBuffers(size int) *buffers {
 	return &buffers{pool: sync.Pool{New: func() any {
-		b := make([]byte, copyBuffer)
+		b := make([]byte, size)
 		return &b
 	}}}
 }
@@ -46,10 +51,12 @@ type carrier struct {
 	// stands for it.
 	ours  func(page, asked string) bool
 	proxy *httputil.ReverseProxy
+	// buffers and bulk are for bodies of any length, and for long ones.
+	buffers, bulk *buffers
 }
 
 func newCarrier(u *upstream, k *keeper, ours func(page, asked string) bool, bufs *buffers, log *slog.Logger) *carrier {
-	c := &carrier{upstream: u, keeper: k, ours: ours}
+	c := &carrier{upstream: u, keeper: k, ours: ours, buffers: bufs, bulk: newBuffers(bulkBuffer)}
 	c.proxy = &httputil.ReverseProxy{
 		Rewrite: func(r *httputil.ProxyRequest) {
 			rewriteRequest(r, passageOf(r.In.Context()).by.Session.PublicHost(), func(page string) bool { return ours(page, r.In.Host) })
@@ -82,6 +89,9 @@ func newCarrier(u *upstream, k *keeper, ours func(page, asked string) bool, bufs
 // origin is the page that asks, if it's one of ours.
 func (c *carrier) origin(in *http.Request) string {
 	origin := in.Header.Get("Origin")
+	if origin == "" {
+		return ""
+	}
 	if u, err := url.Parse(origin); err != nil || !c.ours(u.Host, in.Host) {
 		return ""
 	}

@@ -442,14 +442,19 @@ func TestConnectionsBeyondTheLimit(t *testing.T) {
 }
 
 func TestAccessLogHasNoSecrets(t *testing.T) {
-	f := newFakeTeleport(t, hello)
-	r := run(t, f.Listener.Addr().String(), func(o *Options, _ *Dependencies, _ *fakeSource) { o.AccessLog = true })
-	req := request(t, http.MethodGet, r.url("/path?token="+secret), nil)
-	req.Header.Set("Authorization", "Bearer "+secret)
-	require.Equal(t, http.StatusOK, ask(t, req).status)
-	eventually(t, "the line", func() bool { return strings.Contains(r.log.String(), "msg=Request.") })
-	require.Regexp(t, `method=GET host=\S+ path=/path status=200 took=\S+ sent=\d+ received=\d+ peer_uid=\d+`, r.log.String())
-	require.NotContains(t, r.log.String(), secret)
+	for name, transport := range map[string]*http.Transport{"of a plain request": {}, "of another": {DisableKeepAlives: true}} {
+		t.Run(name, func(t *testing.T) {
+			f := newFakeTeleport(t, hello)
+			r := run(t, f.Listener.Addr().String(), func(o *Options, _ *Dependencies, _ *fakeSource) { o.AccessLog = true })
+			req := request(t, http.MethodGet, r.url("/path?token="+secret), nil)
+			req.Header.Set("Authorization", "Bearer "+secret)
+			defer transport.CloseIdleConnections()
+			require.Equal(t, http.StatusOK, askWith(t, transport, req).status)
+			eventually(t, "the line", func() bool { return strings.Contains(r.log.String(), "msg=Request.") })
+			require.Regexp(t, `method=GET host=127\.0\.0\.1:\d+ path=/path status=200 took=\S+ sent=\d+ received=\d+ peer_uid=\d+`, r.log.String())
+			require.NotContains(t, r.log.String(), secret)
+		})
+	}
 }
 
 func TestStopLetsRequestsEnd(t *testing.T) {

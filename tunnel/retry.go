@@ -45,6 +45,9 @@ type courier struct {
 func (c *courier) RoundTrip(req *http.Request) (*http.Response, error) {
 	began := time.Now()
 	d := &delivery{courier: c, until: began.Add(recovery), once: began.Add(onceMore), pause: firstPause, on: passageOf(req.Context()).by}
+	if first := triedBefore(req.Context()); !first.IsZero() {
+		d.until, d.once = first.Add(recovery), time.Time{}
+	}
 	for {
 		began := time.Now()
 		resp, err := d.on.transport.RoundTrip(req)
@@ -67,6 +70,19 @@ func (c *courier) RoundTrip(req *http.Request) (*http.Response, error) {
 			return nil, err
 		}
 	}
+}
+
+// triedBefore is when a request was tried to be carried as a plain one, zero: it
+// wasn't.
+func triedBefore(ctx context.Context) time.Time {
+	c := clientOf(ctx)
+	if c == nil {
+		return time.Time{}
+	}
+	if first := c.tried.Swap(0); first != 0 {
+		return time.Unix(0, first)
+	}
+	return time.Time{}
 }
 
 // delivery is one request on its way.

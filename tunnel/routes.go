@@ -48,7 +48,7 @@ type route struct {
 
 func newRoutes(p *Proxy) *routes {
 	return &routes{
-		proxy: p, buffers: newBuffers(), slots: make(chan struct{}, lookups),
+		proxy: p, buffers: newBuffers(copyBuffer), slots: make(chan struct{}, lookups),
 		byName: make(map[string]*route), byHost: make(map[string]string),
 	}
 }
@@ -104,10 +104,11 @@ func (r *routes) find(ctx context.Context, host string) (*route, error) {
 	if err := r.unknown.recall(host); err != nil {
 		return nil, err
 	}
+	age := r.unknown.age()
 	found, err := r.look(ctx, host)
 	// What was only remembered isn't remembered for longer because of that.
 	if failure.KindOf(err) == failure.NotFound && r.unknown.recall(host) == nil {
-		r.unknown.note(host, err)
+		r.unknown.note(age, host, err)
 	}
 	return found, err
 }

@@ -3,7 +3,6 @@ package tunnel
 import (
 	"bufio"
 	"bytes"
-	"context"
 	"crypto/tls"
 	"fmt"
 	"io"
@@ -113,7 +112,7 @@ func rawProxy(b *testing.B, upstream string) (addr string) {
 			}
 			go func() {
 				defer near.Close()
-				far, err := session.DialHTTP(context.Background())
+				far, err := tls.Dial("tcp", upstream, session.config())
 				if err != nil {
 					return
 				}
@@ -152,7 +151,11 @@ func BenchmarkCarry(b *testing.B) {
 		for _, proxy := range proxies {
 			b.Run(load.name+"/"+proxy.name, func(b *testing.B) {
 				addr := proxy.start(b, speedUpstream(b))
-				message := fmt.Appendf(nil, "%s /%d HTTP/1.1\r\nHost: localhost\r\nUser-Agent: test\r\nContent-Length: %d\r\n\r\n", load.method, load.answer, load.body)
+				message := fmt.Appendf(nil, "%s /%d HTTP/1.1\r\nHost: localhost\r\nUser-Agent: test\r\n", load.method, load.answer)
+				if load.body > 0 {
+					message = fmt.Appendf(message, "Content-Length: %d\r\n", load.body)
+				}
+				message = append(message, "\r\n"...)
 				message = append(message, make([]byte, load.body)...)
 				b.SetBytes(int64(load.answer + load.body))
 				b.ReportAllocs()

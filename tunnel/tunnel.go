@@ -171,7 +171,7 @@ func New(opts Options, deps Dependencies) (*Tunnel, error) {
 		opts: opts, log: log, counts: counts,
 		listening: &listening{opts: opts.ListenOptions, log: log, passed: deps.Listener, token: token{read: deps.Secret}},
 		upstream:  newUpstream(counts, opts.MaxConnections, startPatience),
-		buffers:   newBuffers(),
+		buffers:   newBuffers(copyBuffer),
 		tcpFirst:  deps.TCP,
 	}
 	t.keeper = &keeper{
@@ -268,9 +268,13 @@ func (t *Tunnel) front(bound *endpoint, peers peers) *front {
 	return &front{
 		log: t.log, counts: t.counts, peers: peers, limit: t.opts.MaxConnections, names: t.opts.Names,
 		handler: observed(t.guarded(names, carrier), t.counts, t.log, t.opts.AccessLog),
-		stream:  streamer.serve,
-		kind:    t.kind,
-		learn:   func(ctx context.Context) { _, _ = t.upstream.get(ctx) },
+		express: &express{
+			permits: func(r *http.Request) bool { return t.permits(names, r) },
+			carrier: carrier, counts: t.counts, log: t.log, access: t.opts.AccessLog,
+		},
+		stream: streamer.serve,
+		kind:   t.kind,
+		learn:  func(ctx context.Context) { _, _ = t.upstream.get(ctx) },
 	}
 }
 
@@ -295,7 +299,7 @@ func (t *Tunnel) guarded(names hosts, carrier *carrier) http.Handler {
 			refuse(w, http.StatusBadRequest, kindMethod, "this address is the application %q itself, and no HTTP proxy: ask for http://%s/ without a proxy, or use a service of type %s", t.opts.AppName, r.Host, TypeProxy)
 		case !names.permits(r.Host):
 			refuse(w, http.StatusForbidden, kindHost, "the host name %q isn't one of this tunnel's: use localhost, or add the name to %s", r.Host, t.opts.Names.Of("allowed_hosts"))
-		case !names.permitsOrigin(r, t.public()):
+		case !names.permitsOrigin(r, t.public(r)):
 			refuse(w, http.StatusForbidden, kindHost, "a web page of another site (%q) may not do this; add its host to %s if it may", r.Header.Get("Origin"), t.opts.Names.Of("allowed_hosts"))
 		case !t.listening.token.admit(r.Header):
 			w.Header().Set("Www-Authenticate", `Bearer realm="rollcall"`)
@@ -308,8 +312,17 @@ func (t *Tunnel) guarded(names hosts, carrier *carrier) http.Handler {
 	})
 }
 
-// public is the application's public host, once it's known.
-func (t *Tunnel) public() string {
+// permits says whether guarded lets a request pass.
+func (t *Tunnel) permits(names hosts, r *http.Request) bool {
+	return names.permits(r.Host) && names.permitsOrigin(r, t.public(r)) && t.listening.token.admit(r.Header) && !teleportsOwn(r.URL.Path)
+}
+
+// public is the application's public host, once it's known, for a request that
+// names the page it comes from; others have nothing to compare it with.
+func (t *Tunnel) public(r *http.Request) string {
+	if r.Header.Get("Origin") == "" {
+		return ""
+	}
 	if last := t.upstream.last(); last != nil {
 		return last.Session.PublicHost()
 	}

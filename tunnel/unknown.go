@@ -23,6 +23,8 @@ const (
 type unknown struct {
 	mu    sync.Mutex
 	hosts map[string]missing
+	// cleared counts how often all was forgotten.
+	cleared uint64
 }
 
 // missing is what was said of a host, and until when that holds.
@@ -42,11 +44,22 @@ func (u *unknown) recall(host string) error {
 	return known.err
 }
 
-// note remembers what was said of a host. The one that would be forgotten first
-// gives way if there are too many.
-func (u *unknown) note(host string, err error) {
+// age is what note is to be told of what will be said from now on.
+func (u *unknown) age() uint64 {
 	u.mu.Lock()
 	defer u.mu.Unlock()
+	return u.cleared
+}
+
+// note remembers what was said of a host, unless all was forgotten since that
+// age: it may not hold any more. The one that would be forgotten first gives way
+// if there are too many.
+func (u *unknown) note(age uint64, host string, err error) {
+	u.mu.Lock()
+	defer u.mu.Unlock()
+	if age != u.cleared {
+		return
+	}
 	now := time.Now()
 	if len(u.hosts) >= unknownMost {
 		u.tidyLocked(now)
@@ -79,4 +92,5 @@ func (u *unknown) clear() {
 	u.mu.Lock()
 	defer u.mu.Unlock()
 	clear(u.hosts)
+	u.cleared++
 }

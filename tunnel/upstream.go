@@ -59,6 +59,14 @@ type Routed struct {
 type generation struct {
 	Routed
 	transport *http.Transport
+	lanes     *lanes
+}
+
+// retire closes the connections that aren't in use, and the others as soon as
+// they aren't.
+func (g *generation) retire() {
+	g.transport.CloseIdleConnections()
+	g.lanes.close()
 }
 
 // upstream is the way to one application. A renewal changes what new
@@ -98,15 +106,14 @@ func newUpstream(counts *counts, idle int, patience time.Duration) *upstream {
 
 // set takes a new certificate into use.
 func (u *upstream) set(routed Routed) {
-	fresh := &generation{Routed: routed, transport: u.newTransport(routed.Session)}
+	fresh := &generation{Routed: routed, transport: u.newTransport(routed.Session), lanes: newLanes(u, routed.Session)}
 	u.mu.Lock()
 	old := u.now
 	u.now = fresh
 	u.tellLocked(nil)
 	u.mu.Unlock()
 	if old != nil {
-		// Those in use are closed as soon as they're idle.
-		old.transport.CloseIdleConnections()
+		old.retire()
 	}
 }
 
@@ -133,10 +140,9 @@ func (u *upstream) tellLocked(err error) {
 
 // close lets all idle connections go.
 func (u *upstream) close() {
-	u.mu.Lock()
-	defer u.mu.Unlock()
-	if u.now != nil {
-		u.now.transport.CloseIdleConnections()
+	if now := u.last(); now != nil {
+		now.transport.CloseIdleConnections()
+		now.lanes.pause()
 	}
 }
 
@@ -227,6 +233,7 @@ func (u *upstream) newTransport(session Session) *http.Transport {
 	return &http.Transport{
 		DialTLSContext:         dial,
 		MaxIdleConnsPerHost:    u.idle,
+		WriteBufferSize:        64 << 10,
 		IdleConnTimeout:        idleTimeout,
 		ExpectContinueTimeout:  time.Second,
 		DisableCompression:     true, // what the client asks for is what it gets
@@ -241,7 +248,13 @@ func (u *upstream) dialTCP(ctx context.Context, g *generation) (net.Conn, error)
 
 // dial opens a connection when it's its turn.
 func (u *upstream) dial(ctx context.Context, open func(context.Context) (net.Conn, error)) (net.Conn, error) {
-	if err := u.turn(ctx); err != nil {
+	return u.dialFor(ctx, ctx, open)
+}
+
+// dialFor is dial for somebody who waits for the turn alone, and not for the
+// connection.
+func (u *upstream) dialFor(waiting, ctx context.Context, open func(context.Context) (net.Conn, error)) (net.Conn, error) {
+	if err := u.turn(waiting); err != nil {
 		return nil, err
 	}
 	defer func() { <-u.dials }()

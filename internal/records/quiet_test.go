@@ -1,0 +1,88 @@
+package records
+
+import (
+	"crypto/tls"
+	"io"
+	"net"
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/require"
+)
+
+// TestQuiet: whoever keeps a connection for later asks whether something has
+// come on it that nobody asked for.
+func TestQuiet(t *testing.T) {
+	for name, version := range versions {
+		t.Run(name, func(t *testing.T) {
+			near, far := network(t)
+			conn, peer := join(t, near, far, clientConfig(version), serverConfig())
+			quiet, known := conn.Quiet(true)
+			require.True(t, known)
+			require.True(t, quiet, "a server's tickets aside")
+			talk(t, conn, peer, "hello")
+			isQuiet, _ := conn.Quiet(false)
+			require.True(t, isQuiet, "all has been read")
+			require.NoError(t, conn.SetReadDeadline(time.Unix(1, 0)))
+			isQuiet, _ = conn.Quiet(false)
+			require.True(t, isQuiet, "whatever the deadline is")
+			require.NoError(t, conn.SetReadDeadline(time.Time{}))
+			talk(t, conn, peer, "a look changes nothing")
+
+			_, err := io.WriteString(peer, "unasked")
+			require.NoError(t, err)
+
+			require.Eventually(t, func() bool {
+				quiet, _ := conn.Quiet(false)
+				return !quiet
+			}, 10*time.Second, time.Millisecond)
+		})
+	}
+}
+
+func TestQuietEndsWithTheConnection(t *testing.T) {
+	near, far := network(t)
+	conn, peer := join(t, near, far, clientConfig(tls.VersionTLS13), serverConfig())
+	talk(t, conn, peer, "hello")
+
+	require.NoError(t, peer.Close())
+
+	require.Eventually(t, func() bool {
+		quiet, _ := conn.Quiet(false)
+		return !quiet
+	}, 10*time.Second, time.Millisecond)
+}
+
+func TestQuietSeesWhatCameWithTheLastRead(t *testing.T) {
+	near, far := network(t)
+	conn, peer := join(t, near, far, clientConfig(tls.VersionTLS13), serverConfig())
+	_, err := io.WriteString(peer, "answer and more")
+	require.NoError(t, err)
+	buf := make([]byte, len("answer"))
+	_, err = io.ReadFull(conn, buf)
+	require.NoError(t, err)
+
+	quiet, known := conn.Quiet(false)
+
+	require.True(t, known)
+	require.False(t, quiet)
+}
+
+func TestQuietIsUnknownWithoutADescriptor(t *testing.T) {
+	near, _ := net.Pipe()
+	conn := new(Pool).Client(near, clientConfig(tls.VersionTLS13))
+	quiet, known := conn.Quiet(true)
+	require.False(t, known)
+	require.False(t, quiet)
+}
+
+// talk has the peer say something, and reads it.
+func talk(t *testing.T, conn, peer net.Conn, text string) {
+	t.Helper()
+	_, err := io.WriteString(peer, text)
+	require.NoError(t, err)
+	buf := make([]byte, len(text))
+	_, err = io.ReadFull(conn, buf)
+	require.NoError(t, err)
+	require.Equal(t, text, string(buf))
+}

@@ -1,0 +1,353 @@
+package tunnel
+
+import (
+	"bufio"
+	"bytes"
+	"context"
+	"errors"
+	"io"
+	"log/slog"
+	"net/http"
+	"net/http/httputil"
+	"os"
+	"sync"
+	"time"
+)
+
+// express carries plain requests, which nearly all are that programs make in
+// quick succession, on the goroutine of the client's connection. It leaves out
+// what makes http.Server, httputil.ReverseProxy and http.Transport take four
+// times the processor's time for the same (BenchmarkCarry): three more goroutines
+// that hand each request and answer on, a read beside each request to hear of a
+// client that goes away, and timers. Parsing is net/http's all the same.
+//
+// It has nothing of its own to say to a client: what isn't plain, and what
+// doesn't go as usual before an answer has begun, is left to those, with the
+// connection and the request from its first byte on. They send the request
+// again, which GET allows.
+type express struct {
+	// permits are the tunnel's rules for requests; they may take out of a
+	// header what isn't for the application.
+	permits func(*http.Request) bool
+	carrier *carrier
+	counts  *counts
+	log     *slog.Logger
+	access  bool
+}
+
+// ride is the connection of one client, while its requests are plain.
+type ride struct {
+	*express
+	ctx    context.Context //nolint:containedctx // The ride has its lifetime.
+	client *client
+	in     *bufio.Reader
+	out    *bufio.Writer
+	// head is a copy of the head of the request that is carried, host is what it
+	// named. heads reads copies.
+	head  []byte
+	host  string
+	heads *bufio.Reader
+	// received is what the client had received before.
+	received int64
+	// alarm is the deadline of the wait for requests.
+	alarm time.Time
+	// born is when the client came, carried says that it had a request since.
+	born    time.Time
+	carried bool
+	// heard says that something of the answer has come.
+	heard bool
+	watch watch
+
+	// mu protects the following, which stop and serve agree by.
+	mu       sync.Mutex
+	waits    bool
+	stopping bool
+}
+
+// firstChance is how long after it came a client may be about to send its first
+// request.
+const firstChance = 2 * time.Second
+
+// headBuffer is the size of the buffer that heads are read from, in bytes; lines
+// may be longer.
+const headBuffer = 1 << 10
+
+// course is what comes after a step.
+type course int
+
+const (
+	// onward: the next step, or the next request.
+	onward course = iota
+	// aside: it isn't for the express.
+	aside
+	// away: the connection is closed.
+	away
+)
+
+func newRide(ctx context.Context, x *express, c *client) *ride {
+	return &ride{
+		express: x, ctx: ctx, client: c, born: time.Now(),
+		in: bufio.NewReaderSize(c.Conn, laneBuffer), out: bufio.NewWriterSize(c, laneBuffer),
+		heads: bufio.NewReaderSize(nil, headBuffer),
+	}
+}
+
+// run carries requests until one isn't plain: then it returns true, and the
+// client's connection is to be served by others from that request on. Otherwise
+// the connection is at its end, and the caller closes it.
+func (v *ride) run() (left bool) {
+	for {
+		switch v.next() {
+		case aside:
+			_ = v.client.SetReadDeadline(time.Time{})
+			v.client.ahead = io.MultiReader(bytes.NewReader(v.head), v.in)
+			return true
+		case away:
+			return false
+		case onward:
+			v.carried = true
+		}
+	}
+}
+
+// stop ends a wait for requests. Who has had one before is closed, as HTTP's
+// clients expect of a connection that they don't use.
+func (v *ride) stop() {
+	v.mu.Lock()
+	defer v.mu.Unlock()
+	v.stopping = true
+	if v.waits {
+		_ = v.client.SetReadDeadline(longAgo())
+	}
+}
+
+func (v *ride) ends() bool {
+	v.mu.Lock()
+	defer v.mu.Unlock()
+	return v.stopping
+}
+
+// longAgo is a deadline that has passed.
+func longAgo() time.Time { return time.Unix(1, 0) }
+
+// await waits for a request.
+func (v *ride) await() course {
+	v.head = v.head[:0]
+	if v.in.Buffered() > 0 {
+		return onward
+	}
+	if !v.begin() {
+		return v.unused()
+	}
+	_, err := v.in.Peek(1)
+	v.mu.Lock()
+	defer v.mu.Unlock()
+	v.waits = false
+	switch {
+	case err == nil:
+		return onward
+	case v.stopping && isDeadline(err):
+		return v.unused()
+	default:
+		return away
+	}
+}
+
+// begin begins a wait, unless everything stops. It sets a deadline now and then:
+// one for each request would cost more than it's worth.
+func (v *ride) begin() bool {
+	v.mu.Lock()
+	defer v.mu.Unlock()
+	if v.stopping {
+		return false
+	}
+	v.waits = true
+	longest, precision := headerTimeout, time.Duration(0)
+	if v.carried {
+		longest, precision = clientIdleTimeout, headerTimeout
+	}
+	if now := time.Now(); v.alarm.Sub(now) < longest-precision {
+		v.alarm = now.Add(longest)
+		_ = v.client.SetReadDeadline(v.alarm)
+	}
+	return true
+}
+
+// unused is what becomes of a client that doesn't ask for anything when
+// everything stops: one that has just come gets its chance.
+func (v *ride) unused() course {
+	if v.carried || time.Since(v.born) > firstChance {
+		return away
+	}
+	return aside
+}
+
+// next carries one request.
+func (v *ride) next() course {
+	if step := v.await(); step != onward {
+		return step
+	}
+	now, _, _, _ := v.carrier.upstream.peek() //nolint:dogsled // Only the certificate matters.
+	if now == nil || now.App.TCP() || now.lanes.blind.Load() || v.carrier.upstream.troubled() {
+		return aside
+	}
+	data, _ := v.in.Peek(v.in.Buffered())
+	n := plainHead(data)
+	if n == 0 {
+		return aside
+	}
+	// From here on the request stands in the copy alone.
+	v.head = append(v.head, data[:n]...)
+	_, _ = v.in.Discard(n)
+	v.heads.Reset(bytes.NewReader(v.head))
+	r, err := http.ReadRequest(v.heads)
+	if err != nil || !v.permits(r) {
+		return aside
+	}
+	return v.carry(r, now, time.Now())
+}
+
+// carry sends a request on and answers it.
+func (v *ride) carry(r *http.Request, now *generation, began time.Time) course {
+	v.host, v.received, v.heard = r.Host, v.client.received.Load(), false
+	public := now.Session.PublicHost()
+	origin := v.carrier.origin(r)
+	delete(r.Header, "Connection")
+	rewriteRequest(&httputil.ProxyRequest{In: r, Out: r}, public, func(page string) bool { return v.carrier.ours(page, v.host) })
+	l, resp, err := v.exchange(r, now)
+	switch {
+	case err != nil && v.watch.gone:
+		v.note(r, statusGone, began)
+		return away
+	case err != nil:
+		v.client.tried.Store(began.UnixNano())
+		return aside
+	case v.unusual(resp, now, public):
+		v.settle()
+		l.close()
+		return aside
+	}
+	v.counts.waited(began)
+	rewriteResponse(resp.Header, public, now.App.URI, "http://"+v.host, origin)
+	err = v.answer(resp, l)
+	v.settle()
+	l.done(err == nil && !resp.Close && !v.watch.gone)
+	v.note(r, resp.StatusCode, began)
+	if err != nil || v.watch.gone || v.ends() {
+		return away
+	}
+	return onward
+}
+
+// unusual says whether an answer is one to be got again, because it's
+// Teleport's own and may be another soon. Whatever it says of such an answer, it
+// doesn't need its body any more.
+func (v *ride) unusual(resp *http.Response, now *generation, public string) bool {
+	switch {
+	case resp.StatusCode < http.StatusOK, asksForLogin(resp, now.ProxyHost, public):
+		return true
+	case looksForbidden(resp):
+		// Most of these are an application's own: only where a renewal is worth a
+		// try is it asked twice.
+		if newer, _, _, _ := v.carrier.upstream.peek(); newer != now { //nolint:dogsled // Only the certificate matters.
+			return true
+		}
+		_, _, asked := v.carrier.keeper.suspect("403, as of a session that Teleport doesn't know", false)
+		return asked
+	}
+	return v.carrier.upstream.troubled() && looksUnready(resp)
+}
+
+// exchange sends a request on and returns the head of the answer, with the lane
+// on which its body comes. A connection that the proxy has closed meanwhile is
+// no reason to give up.
+func (v *ride) exchange(r *http.Request, now *generation) (*lane, *http.Response, error) {
+	l := now.lanes.spare()
+	for again := false; ; again = true {
+		if l == nil {
+			var err error
+			if l, err = v.open(now); err != nil {
+				return nil, nil, err
+			}
+		}
+		began := time.Now()
+		l.expect(began)
+		resp, err := v.ask(r, l)
+		if err == nil {
+			return l, resp, nil
+		}
+		v.settle()
+		l.close()
+		if !l.used || again || v.heard || v.watch.gone || time.Since(began) > recovery {
+			return nil, nil, err
+		}
+		now.lanes.drop() // the others have probably ended as well
+		l = nil
+	}
+}
+
+// open waits for a lane for as long as the client does.
+func (v *ride) open(now *generation) (*lane, error) {
+	ctx, cancel := context.WithCancel(v.ctx)
+	defer cancel()
+	v.attend(cancel)
+	defer v.settle()
+	return now.lanes.open(ctx)
+}
+
+// ask sends a request and reads the head of the answer. While that takes long,
+// it's watched whether the client is still there.
+func (v *ride) ask(r *http.Request, l *lane) (*http.Response, error) {
+	if err := l.send(r); err != nil {
+		return nil, err
+	}
+	_, err := l.in.Peek(1)
+	if isDeadline(err) {
+		v.attendTo(l)
+		_, err = l.in.Peek(1)
+	}
+	if err != nil {
+		return nil, err
+	}
+	v.heard = true
+	for {
+		if !l.hasHead() {
+			v.attendTo(l)
+		}
+		resp, err := http.ReadResponse(l.in, r)
+		if err != nil {
+			return nil, err
+		}
+		if resp.StatusCode < http.StatusOK && resp.StatusCode != http.StatusSwitchingProtocols {
+			if err := v.inform(resp); err != nil {
+				return nil, err
+			}
+			continue
+		}
+		l.unbounded()
+		if !l.hasBody(resp) {
+			v.attendTo(l)
+		}
+		return resp, nil
+	}
+}
+
+// attendTo is attend while an answer is awaited on a lane, however long that
+// takes.
+func (v *ride) attendTo(l *lane) {
+	l.patient()
+	v.attend(l.close)
+}
+
+// note counts a request, and logs it if asked to.
+func (v *ride) note(r *http.Request, status int, began time.Time) {
+	sent := v.client.sent.Load()
+	v.client.took(len(v.head))
+	v.counts.answered(status, false)
+	if v.access {
+		r.Host = v.host
+		logRequest(v.log, r, &recorder{status: status}, v.client, began, sent, v.received)
+	}
+}
+
+func isDeadline(err error) bool { return errors.Is(err, os.ErrDeadlineExceeded) }
