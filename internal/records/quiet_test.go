@@ -16,7 +16,7 @@ func TestQuiet(t *testing.T) {
 	for name, version := range versions {
 		t.Run(name, func(t *testing.T) {
 			near, far := network(t)
-			conn, peer := join(t, near, far, clientConfig(version), serverConfig())
+			conn, peer := join(t, near.Conn, far, clientConfig(version), serverConfig())
 			quiet, known := conn.Quiet(true)
 			require.True(t, known)
 			require.True(t, quiet, "a server's tickets aside")
@@ -42,7 +42,7 @@ func TestQuiet(t *testing.T) {
 
 func TestQuietEndsWithTheConnection(t *testing.T) {
 	near, far := network(t)
-	conn, peer := join(t, near, far, clientConfig(tls.VersionTLS13), serverConfig())
+	conn, peer := join(t, near.Conn, far, clientConfig(tls.VersionTLS13), serverConfig())
 	talk(t, conn, peer, "hello")
 
 	require.NoError(t, peer.Close())
@@ -55,7 +55,7 @@ func TestQuietEndsWithTheConnection(t *testing.T) {
 
 func TestQuietSeesWhatCameWithTheLastRead(t *testing.T) {
 	near, far := network(t)
-	conn, peer := join(t, near, far, clientConfig(tls.VersionTLS13), serverConfig())
+	conn, peer := join(t, near.Conn, far, clientConfig(tls.VersionTLS13), serverConfig())
 	_, err := io.WriteString(peer, "answer and more")
 	require.NoError(t, err)
 	buf := make([]byte, len("answer"))
