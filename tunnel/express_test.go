@@ -676,7 +676,7 @@ func TestDialsThatHangHoldUpNobodyElse(t *testing.T) {
 	f := newFakeTeleport(t, hello)
 	var hang atomic.Bool
 	r := run(t, f.Listener.Addr().String(), func(_ *Options, d *Dependencies, s *fakeSource) {
-		d.Source = &hangingSource{s, &hang}
+		d.Source = &slowDials{s, &hang}
 	})
 	l := r.connect(t)
 	require.Equal(t, "serial-1", l.get(t, "/").body)
@@ -715,13 +715,13 @@ func TestDialsThatHangHoldUpNobodyElse(t *testing.T) {
 	require.EqualValues(t, 1, f.conns.Load())
 }
 
-// hangingSource gives sessions whose dials hang when they're told to.
-type hangingSource struct {
+// slowDials gives sessions whose dials hang when they're told to.
+type slowDials struct {
 	*fakeSource
 	hang *atomic.Bool
 }
 
-func (s *hangingSource) Fetch(ctx context.Context) (Routed, error) {
+func (s *slowDials) Fetch(ctx context.Context) (Routed, error) {
 	routed, err := s.fakeSource.Fetch(ctx)
 	if err != nil {
 		return routed, err
