@@ -9,6 +9,7 @@ import (
 	"net"
 	"net/http"
 	"net/http/httptest"
+	"net/http/httputil"
 	"strconv"
 	"strings"
 	"syscall"
@@ -56,7 +57,13 @@ func answerAll(conn net.Conn, filler []byte) {
 		if err != nil {
 			return
 		}
-		if _, err := io.CopyN(io.Discard, reader, left); err != nil {
+		if left < 0 {
+			_, err = io.Copy(io.Discard, httputil.NewChunkedReader(reader))
+			_, _ = reader.Discard(len("\r\n"))
+		} else {
+			_, err = io.CopyN(io.Discard, reader, left)
+		}
+		if err != nil {
 			return
 		}
 		if method != http.MethodGet {
@@ -76,7 +83,8 @@ func answerAll(conn net.Conn, filler []byte) {
 }
 
 // readHead reads the first line and the header of a message, and returns the
-// line's first word, the number in its second, and the length of the body.
+// line's first word, the number in its second, and the length of the body; -1:
+// it's in chunks.
 func readHead(reader *bufio.Reader) (word string, number int, length int64, err error) {
 	line, err := reader.ReadString('\n')
 	if err != nil {
@@ -89,6 +97,9 @@ func readHead(reader *bufio.Reader) (word string, number int, length int64, err 
 		line, err := reader.ReadSlice('\n')
 		if err != nil || len(line) <= 2 {
 			return word, number, length, err
+		}
+		if bytes.HasPrefix(line, []byte("Transfer-Encoding: chunked")) {
+			length = -1
 		}
 		if name := []byte("Content-Length: "); bytes.HasPrefix(line, name) {
 			length, _ = strconv.ParseInt(string(bytes.TrimSpace(line[len(name):])), 10, 64)
@@ -142,21 +153,32 @@ func BenchmarkCarry(b *testing.B) {
 	loads := []struct {
 		name, method string
 		answer, body int
+		chunk        int
 	}{
-		{"small", http.MethodGet, 100, 0},
-		{"download", http.MethodGet, largeBody, 0},
-		{"upload", http.MethodPost, 0, largeBody},
+		{"small", http.MethodGet, 100, 0, 0},
+		{"download", http.MethodGet, largeBody, 0, 0},
+		{"upload", http.MethodPost, 0, largeBody, 0},
+		// As a Go client sends what it doesn't know the length of.
+		{"chunks", http.MethodPost, 0, largeBody, 32 << 10},
 	}
 	for _, load := range loads {
 		for _, proxy := range proxies {
 			b.Run(load.name+"/"+proxy.name, func(b *testing.B) {
 				addr := proxy.start(b, speedUpstream(b))
 				message := fmt.Appendf(nil, "%s /%d HTTP/1.1\r\nHost: localhost\r\nUser-Agent: test\r\n", load.method, load.answer)
-				if load.body > 0 {
-					message = fmt.Appendf(message, "Content-Length: %d\r\n", load.body)
+				switch {
+				case load.chunk > 0:
+					message = append(message, "Transfer-Encoding: chunked\r\n\r\n"...)
+					for range load.body / load.chunk {
+						message = fmt.Appendf(message, "%x\r\n%s\r\n", load.chunk, make([]byte, load.chunk))
+					}
+					message = append(message, "0\r\n\r\n"...)
+				case load.body > 0:
+					message = fmt.Appendf(message, "Content-Length: %d\r\n\r\n", load.body)
+					message = append(message, make([]byte, load.body)...)
+				default:
+					message = append(message, "\r\n"...)
 				}
-				message = append(message, "\r\n"...)
-				message = append(message, make([]byte, load.body)...)
 				b.SetBytes(int64(load.answer + load.body))
 				b.ReportAllocs()
 				b.SetParallelism(8)
