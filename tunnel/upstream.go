@@ -233,7 +233,6 @@ func (u *upstream) newTransport(session Session) *http.Transport {
 	return &http.Transport{
 		DialTLSContext:         dial,
 		MaxIdleConnsPerHost:    u.idle,
-		WriteBufferSize:        64 << 10,
 		IdleConnTimeout:        idleTimeout,
 		ExpectContinueTimeout:  time.Second,
 		DisableCompression:     true, // what the client asks for is what it gets
