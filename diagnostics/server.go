@@ -101,12 +101,11 @@ func (s *Server) Bind(ctx context.Context) error {
 
 // Close gives back what Bind took, if Run has never been called.
 func (s *Server) Close() error {
+	defer s.giveUp()
 	if s.bound == nil {
 		return nil
 	}
-	err := s.bound.Close()
-	s.giveUp()
-	return err
+	return s.bound.Close()
 }
 
 // giveUp closes what was passed.

@@ -140,6 +140,9 @@ func observed(next http.Handler, counts *counts, log *slog.Logger, access bool) 
 		began := time.Now()
 		rec := &recorder{ResponseWriter: w}
 		c := clientOf(r.Context())
+		if c != nil {
+			r = withTried(r, c)
+		}
 		var sent, received int64
 		if access && c != nil {
 			sent, received = c.sent.Load(), c.received.Load()

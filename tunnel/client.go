@@ -55,7 +55,7 @@ func (c *client) read(p []byte) (int, error) {
 	if len(c.rest) > 0 {
 		return c.serve(p), nil
 	}
-	if !c.floods || len(p) >= bulkBuffer {
+	if !c.floods || len(p) < floodLeast || len(p) >= bulkBuffer {
 		return c.readInto(p)
 	}
 	c.bulk = c.front.bulk.Get()
@@ -84,12 +84,19 @@ func (c *client) readInto(p []byte) (n int, err error) {
 	} else {
 		n, err = c.Conn.Read(p)
 	}
-	c.floods = err == nil && n == len(p) && n >= floodLeast
+	c.floods = err == nil && n == len(p) && (n == serverRead || n == bulkBuffer)
 	return n, err
 }
 
-// floodLeast is how many bytes have to fill a read for the next one to be large.
-const floodLeast = 1 << 10
+const (
+	// serverRead is how much net/http's server reads at a time where it doesn't
+	// know how much comes, in bytes. What it knows the length of says nothing of
+	// what comes after it.
+	serverRead = 4 << 10
+	// floodLeast is how much room a read must have to be worth a large one: while
+	// a request is served, the server reads a single byte to hear of its end.
+	floodLeast = 1 << 10
+)
 
 // Write counts what the client receives.
 func (c *client) Write(p []byte) (int, error) {

@@ -74,6 +74,19 @@ func TestWhoWaitsHasNoBuffer(t *testing.T) {
 	}
 }
 
+// TestABodyOfKnownLengthIsNoFlood: its last read is filled to the end, and who
+// waits for the answer has no buffer.
+func TestABodyOfKnownLengthIsNoFlood(t *testing.T) {
+	src, _ := newSource(64<<10, 64<<10)
+	c := clientOn(t, src)
+	for _, size := range []int{2000, 10_000, 1} {
+		_, err := io.ReadFull(c, make([]byte, size))
+		require.NoError(t, err)
+		require.Nil(t, c.bulk)
+	}
+	require.Equal(t, []int{2000, 10_000, 1}, src.room)
+}
+
 // TestNothingOfAFloodIsLost mixes sizes of what comes and of what is asked for,
 // with something read ahead.
 func TestNothingOfAFloodIsLost(t *testing.T) {

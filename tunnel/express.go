@@ -12,6 +12,8 @@ import (
 	"os"
 	"sync"
 	"time"
+
+	"rollcall/failure"
 )
 
 // express carries plain requests, which nearly all are that programs make in
@@ -54,9 +56,10 @@ type ride struct {
 	// born is when the client came, carried says that it had a request since.
 	born    time.Time
 	carried bool
-	// heard says that something of the answer has come.
-	heard bool
-	watch watch
+	// asked says that the request was sent, heard that something of the answer
+	// has come.
+	asked, heard bool
+	watch        watch
 
 	// mu protects the following, which stop and serve agree by.
 	mu       sync.Mutex
@@ -209,7 +212,7 @@ func (v *ride) next() course {
 
 // carry sends a request on and answers it.
 func (v *ride) carry(r *http.Request, now *generation, began time.Time) course {
-	v.host, v.received, v.heard = r.Host, v.client.received.Load(), false
+	v.host, v.received, v.asked, v.heard = r.Host, v.client.received.Load(), false, false
 	public := now.Session.PublicHost()
 	origin := v.carrier.origin(r)
 	delete(r.Header, "Connection")
@@ -220,11 +223,17 @@ func (v *ride) carry(r *http.Request, now *generation, began time.Time) course {
 		v.note(r, statusGone, began)
 		return away
 	case err != nil:
-		v.client.tried.Store(began.UnixNano())
+		if v.asked || failure.KindOf(err) == failure.Unreachable {
+			v.client.tried.Store(began.UnixNano())
+		}
 		return aside
 	case v.unusual(resp, now, public):
 		v.settle()
 		l.close()
+		if v.watch.gone {
+			v.note(r, statusGone, began)
+			return away
+		}
 		return aside
 	}
 	v.counts.waited(began)
@@ -246,6 +255,8 @@ func (v *ride) unusual(resp *http.Response, now *generation, public string) bool
 	switch {
 	case resp.StatusCode < http.StatusOK, asksForLogin(resp, now.ProxyHost, public):
 		return true
+	case v.carrier.upstream.troubled() && looksUnready(resp):
+		return true
 	case looksForbidden(resp):
 		// Most of these are an application's own: only where a renewal is worth a
 		// try is it asked twice.
@@ -255,7 +266,7 @@ func (v *ride) unusual(resp *http.Response, now *generation, public string) bool
 		_, _, asked := v.carrier.keeper.suspect("403, as of a session that Teleport doesn't know", false)
 		return asked
 	}
-	return v.carrier.upstream.troubled() && looksUnready(resp)
+	return false
 }
 
 // exchange sends a request on and returns the head of the answer, with the lane
@@ -268,6 +279,10 @@ func (v *ride) exchange(r *http.Request, now *generation) (*lane, *http.Response
 			var err error
 			if l, err = v.open(now); err != nil {
 				return nil, nil, err
+			}
+			if v.watch.gone {
+				now.lanes.put(l)
+				return nil, nil, context.Canceled
 			}
 		}
 		began := time.Now()
@@ -298,6 +313,7 @@ func (v *ride) open(now *generation) (*lane, error) {
 // ask sends a request and reads the head of the answer. While that takes long,
 // it's watched whether the client is still there.
 func (v *ride) ask(r *http.Request, l *lane) (*http.Response, error) {
+	v.asked = true
 	if err := l.send(r); err != nil {
 		return nil, err
 	}
@@ -320,6 +336,8 @@ func (v *ride) ask(r *http.Request, l *lane) (*http.Response, error) {
 		}
 		if resp.StatusCode < http.StatusOK && resp.StatusCode != http.StatusSwitchingProtocols {
 			if err := v.inform(resp); err != nil {
+				v.settle()
+				v.watch.gone = true
 				return nil, err
 			}
 			continue

@@ -751,6 +751,65 @@ func TestWhoDoesntWaitAnyMoreIsForgotten(t *testing.T) {
 	require.Empty(t, s.waiting)
 }
 
+// TestNobodyWaitsForATurnOfRetiredLanes: a renewal must not wait for those who
+// wait for others' dials.
+func TestNobodyWaitsForATurnOfRetiredLanes(t *testing.T) {
+	s := newTestLanes(t, 5, func(context.Context) (net.Conn, error) { return nil, errTest })
+	for range cap(s.upstream.dials) {
+		s.upstream.dials <- struct{}{} // others dial
+	}
+	ended := make(chan error, 1)
+	go func() {
+		_, err := s.open(t.Context())
+		ended <- err
+	}()
+	eventually(t, "the wait", func() bool {
+		s.mu.Lock()
+		defer s.mu.Unlock()
+		return len(s.waiting) == 1
+	})
+	began := time.Now()
+
+	s.close()
+
+	require.Error(t, <-ended)
+	require.Less(t, time.Since(began), dialQueueTime/2)
+}
+
+// TestWhatWasTriedIsTriedOnceMore has a proxy that answers a plain request by
+// cutting the connection, always: the application is asked no more often than
+// it would be without the short way, and the next request has its own time.
+func TestWhatWasTriedIsTriedOnceMore(t *testing.T) {
+	var asked atomic.Int64
+	var whole atomic.Bool
+	f := newFakeTeleport(t, func(w http.ResponseWriter, r *http.Request, serial string) {
+		if whole.Load() {
+			hello(w, r, serial)
+			return
+		}
+		if asked.Add(1) == 1 {
+			time.Sleep(recovery + 100*time.Millisecond) // so that only once more is left
+		}
+		panic(http.ErrAbortHandler)
+	})
+	r := run(t, f.Listener.Addr().String(), nil)
+	l := r.connect(t)
+
+	require.Equal(t, http.StatusBadGateway, l.get(t, "/").status)
+
+	require.EqualValues(t, 2, asked.Load())
+	whole.Store(true)
+	require.Equal(t, "serial-1", l.get(t, "/").body)
+}
+
+func TestTriedHoldsForOneRequest(t *testing.T) {
+	c := &client{}
+	c.tried.Store(time.Now().UnixNano())
+	r := request(t, http.MethodGet, "/", nil)
+	require.False(t, triedBefore(withTried(r, c).Context()).IsZero())
+	require.True(t, triedBefore(withTried(r, c).Context()).IsZero())
+}
+
 func TestAFailedDialIsTold(t *testing.T) {
 	s := newTestLanes(t, 5, func(context.Context) (net.Conn, error) { return nil, errTest })
 	_, err := s.open(t.Context())

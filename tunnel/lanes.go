@@ -267,13 +267,22 @@ func (s *lanes) deliver(w *wish, l *lane) bool {
 // dial opens a lane when it's its turn, unless ctx has ended by then: nobody
 // waits for it any more. A dial that has begun goes on, since somebody will.
 func (s *lanes) dial(ctx, lifetime context.Context) (*lane, error) {
-	conn, err := s.upstream.dialFor(ctx, lifetime, s.session.DialHTTP)
+	turn, cancel := context.WithCancel(ctx)
+	defer cancel()
+	defer context.AfterFunc(lifetime, cancel)()
+	conn, err := s.upstream.dialFor(turn, lifetime, s.session.DialHTTP)
 	if err != nil {
 		return nil, err
 	}
-	if told, ok := conn.(teller); !ok {
-		s.blind.Store(true)
-	} else if _, known := told.Quiet(true); !known {
+	quiet, known := false, false
+	if told, ok := conn.(teller); ok {
+		quiet, known = told.Quiet(true)
+	}
+	if known && !quiet {
+		_ = conn.Close()
+		return nil, failure.New(failure.Transient, "the proxy said something, or ended the connection, before it was asked")
+	}
+	if !known {
 		s.blind.Store(true)
 	}
 	l := &lane{conn: conn, lanes: s}

@@ -56,8 +56,8 @@ func withoutHops(header http.Header) {
 func (v *ride) writeHead(resp *http.Response, chunked bool) {
 	header, out := resp.Header, v.out
 	withoutHops(header)
-	if resp.StatusCode != http.StatusNotModified {
-		delete(header, "Content-Length") // what it's by our own count follows
+	if _, err := strconv.ParseUint(header.Get("Content-Length"), 10, 63); err != nil || resp.StatusCode != http.StatusNotModified {
+		delete(header, "Content-Length") // what it's by our own count follows, where there's a body
 	}
 	v.writeStatus(resp.StatusCode)
 	_ = header.Write(out)

@@ -75,14 +75,20 @@ func (c *courier) RoundTrip(req *http.Request) (*http.Response, error) {
 // triedBefore is when a request was tried to be carried as a plain one, zero: it
 // wasn't.
 func triedBefore(ctx context.Context) time.Time {
-	c := clientOf(ctx)
-	if c == nil {
-		return time.Time{}
+	first, _ := ctx.Value(triedKey{}).(time.Time)
+	return first
+}
+
+type triedKey struct{}
+
+// withTried notes with a request that it was tried before. It's to be called for
+// each request of a client: what it finds holds for the next one alone.
+func withTried(r *http.Request, c *client) *http.Request {
+	first := c.tried.Swap(0)
+	if first == 0 {
+		return r
 	}
-	if first := c.tried.Swap(0); first != 0 {
-		return time.Unix(0, first)
-	}
-	return time.Time{}
+	return r.WithContext(context.WithValue(r.Context(), triedKey{}, time.Unix(0, first)))
 }
 
 // delivery is one request on its way.

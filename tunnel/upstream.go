@@ -259,8 +259,8 @@ func (u *upstream) dialFor(waiting, ctx context.Context, open func(context.Conte
 	defer func() { <-u.dials }()
 	conn, err := open(ctx)
 	if err != nil {
-		u.counts.dialFailed.Inc()
 		if ctx.Err() == nil {
+			u.counts.dialFailed.Inc()
 			u.noteTrouble()
 		}
 		return nil, err

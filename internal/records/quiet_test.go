@@ -68,6 +68,24 @@ func TestQuietSeesWhatCameWithTheLastRead(t *testing.T) {
 	require.False(t, quiet)
 }
 
+// TestQuietSeesTheBeginningOfARecord that crypto/tls has read along with the one
+// before: what follows may come when somebody else uses the connection.
+func TestQuietSeesTheBeginningOfARecord(t *testing.T) {
+	near, far := network(t)
+	server := &stream{Conn: far}
+	conn, peer := join(t, near.Conn, server, clientConfig(tls.VersionTLS13), serverConfig())
+	answer, more := server.records(t, peer, []byte("answer")), server.records(t, peer, []byte("unasked"))
+	_, err := far.Write(append(answer, more[:20]...))
+	require.NoError(t, err)
+	buf := make([]byte, len("answer"))
+	_, err = io.ReadFull(conn, buf)
+	require.NoError(t, err)
+
+	quiet, _ := conn.Quiet(false)
+
+	require.False(t, quiet)
+}
+
 func TestQuietIsUnknownWithoutADescriptor(t *testing.T) {
 	near, _ := net.Pipe()
 	conn := new(Pool).Client(near, clientConfig(tls.VersionTLS13))

@@ -113,7 +113,7 @@ func (c *Conn) Quiet(fresh bool) (quiet, known bool) {
 	var p [1]byte
 	n, err := c.Conn.Read(p[:])
 	c.raw.dry, c.raw.probing = false, false
-	return n == 0 && errors.Is(err, errDry) && (fresh || !c.raw.came), true
+	return n == 0 && errors.Is(err, errDry) && (fresh || !c.raw.came) && c.raw.frame.atBoundary(), true
 }
 
 // Write sends p. After an error nothing more can be sent. How much it says was
@@ -184,6 +184,9 @@ type rawConn struct {
 	// dry keeps reads from waiting for the network: they return errDry. With
 	// probing they return what is there; came says that there was something.
 	dry, probing, came bool
+	// frame is where crypto/tls is in the stream: it may have read the beginning
+	// of a record along with the one before.
+	frame frame
 	// descriptor is the network's own, nil: it has none.
 	descriptor syscall.RawConn
 
@@ -203,6 +206,12 @@ type rawConn struct {
 
 // Read returns some of what has been read already, or reads.
 func (r *rawConn) Read(p []byte) (int, error) {
+	n, err := r.read(p)
+	r.frame.follow(p[:n])
+	return n, err
+}
+
+func (r *rawConn) read(p []byte) (int, error) {
 	switch {
 	case len(r.unread) > 0:
 		return r.serve(p), nil
@@ -269,6 +278,32 @@ func (r *rawConn) serve(p []byte) int {
 // flows says whether more records are likely to be here than the one that was
 // read.
 func (r *rawConn) flows() bool { return r.busy || len(r.unread) > 0 }
+
+// frame follows a stream of records (RFC 8446, section 5.1): five bytes, the last
+// two of which are the length of what comes after them.
+type frame struct {
+	head [5]byte
+	// have is how much there is of the head, left how much is to come of the rest.
+	have, left int
+}
+
+func (f *frame) follow(p []byte) {
+	for len(p) > 0 {
+		if f.left > 0 {
+			n := min(f.left, len(p))
+			f.left, p = f.left-n, p[n:]
+			continue
+		}
+		n := copy(f.head[f.have:], p)
+		f.have, p = f.have+n, p[n:]
+		if f.have == len(f.head) {
+			f.have, f.left = 0, int(f.head[3])<<8|int(f.head[4])
+		}
+	}
+}
+
+// atBoundary says whether the last record is whole.
+func (f *frame) atBoundary() bool { return f.have == 0 && f.left == 0 }
 
 // cork keeps what is written until uncork, as far as there's room for it.
 func (r *rawConn) cork() {
