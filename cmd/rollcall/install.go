@@ -40,8 +40,8 @@ func newInstallSystemdCommand(env environment, g *globals) *cobra.Command {
 		Short: "Print or write a systemd unit",
 		Long: `systemd prints a unit for the configuration: a sandbox that leaves open what the
 storage, the outputs and services' unix sockets need and nothing else, readiness,
-a watchdog, and the join token as a credential (token: credential:token), which no other program
-and no environment sees.
+a watchdog, and the join token as a credential (token: credential:token), which no
+other program and no environment sees.
 
 It only prints, and says what it would do. With --write it writes the unit to
 /etc/systemd/system, makes the user if there is none of that name, and has

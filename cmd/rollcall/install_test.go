@@ -141,6 +141,18 @@ func TestInstallKeepsTheProgram(t *testing.T) {
 	require.NotContains(t, stderr, "of the unit that is there")
 }
 
+// TestInstallReplacesAProgramThatIsGone: a unit that can't start it helps nobody.
+func TestInstallReplacesAProgramThatIsGone(t *testing.T) {
+	own, err := os.Executable()
+	require.NoError(t, err)
+	i := installation{earlier: systemd.Earlier{Binary: "/nonexistent/rollcall"}}
+
+	require.NoError(t, i.setBinary())
+
+	require.Equal(t, own, i.unit.Binary)
+	require.Equal(t, []string{"the program of the unit that is there, /nonexistent/rollcall, doesn't exist: the unit starts " + own + " from now on."}, i.notes)
+}
+
 // TestInstallTellsOfQuotes: what it can't keep, it doesn't drop silently.
 func TestInstallTellsOfQuotes(t *testing.T) {
 	file, root := configFile(t, systemdConfig), t.TempDir()
