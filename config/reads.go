@@ -3,7 +3,6 @@ package config
 import (
 	"fmt"
 	"path/filepath"
-	"slices"
 	"strings"
 
 	"rollcall/discovery/settings"
@@ -122,18 +121,40 @@ func (c *Config) Secrets() map[string]string {
 // hiddenNotes tell of paths that the agent can't see under systemd.
 func (c *Config) hiddenNotes() []Note {
 	var notes []Note
-	for _, read := range slices.Concat(c.Reads(), c.Sockets()) {
-		setting := systemd.Hidden(read.Path)
-		if setting == "" {
-			continue
+	for _, read := range c.Reads() {
+		notes = c.appendHidden(notes, read, "such as below /etc or /usr/local, or "+c.installAgain())
+	}
+	for _, socket := range c.Sockets() {
+		where := "such as in the unit's directory below /run"
+		if !systemd.Shared(socket.Path) {
+			where += ", or " + c.installAgain()
 		}
-		at, ok := c.places[read.Key]
-		if !ok {
-			at = Position{File: c.File}
-		}
-		notes = append(notes, Note{at.File, at.Line, at.Column, fmt.Sprintf(
-			"%s is %s, which the sandbox of a systemd unit hides (%s): put it elsewhere, such as below /etc or /usr/local, or run `rollcall install systemd --write --force` again, which opens the sandbox for it",
-			read.Key, read.Path, setting)})
+		notes = c.appendHidden(notes, socket, where)
 	}
 	return notes
+}
+
+// installAgain says how the unit is written anew. Its name is none of the
+// configuration's.
+func (c *Config) installAgain() string {
+	file := ""
+	if c.File != DefaultPath {
+		file = " -c " + c.File
+	}
+	return fmt.Sprintf("run `rollcall install systemd%s --write --force` again (with the --name that the unit was made with, if any), which opens the sandbox for it", file)
+}
+
+// appendHidden appends a note if the path is hidden. where says what to do.
+func (c *Config) appendHidden(notes []Note, read Read, where string) []Note {
+	setting := systemd.Hidden(read.Path)
+	if setting == "" {
+		return notes
+	}
+	at, ok := c.places[read.Key]
+	if !ok {
+		at = Position{File: c.File}
+	}
+	return append(notes, Note{at.File, at.Line, at.Column, fmt.Sprintf(
+		"%s is %s, which the sandbox of a systemd unit hides (%s): put it elsewhere, %s",
+		read.Key, read.Path, setting, where)})
 }

@@ -73,10 +73,33 @@ services:
 	var hidden []string
 	for _, note := range c.hiddenNotes() {
 		hidden = append(hidden, note.String()[len(file):len(file)+len(":3:11: proxy_ca is /home/ops/ca.pem")])
-		require.Contains(t, note.Message, "or run `rollcall install systemd --write --force` again")
+		require.Contains(t, note.Message, "or run `rollcall install systemd -c "+file+" --write --force` again (with the --name that the unit was made with, if any)")
 	}
 	require.Len(t, hidden, 11)
 	require.Equal(t, ":3:11: proxy_ca is /home/ops/ca.pem", hidden[0])
 	require.Contains(t, c.Notes()[1].String(), file+":7:10: onboarding.token is /root/token, which the sandbox of a systemd unit hides (ProtectHome=)")
 	require.Contains(t, c.Notes()[2].String(), file+":12:16: outputs[0].on_renewal[0].exec[0] is /tmp/notify, which the sandbox of a systemd unit hides (PrivateTmp=)")
+}
+
+// TestHiddenNotesSayWhatHelps: the sandbox isn't opened for a directory that belongs
+// to everybody, and the default file needn't be named.
+func TestHiddenNotesSayWhatHelps(t *testing.T) {
+	file := filepath.Join(t.TempDir(), "rollcall.yaml")
+	require.NoError(t, os.WriteFile(file, []byte(`version: v2
+proxy_server: teleport.example.com:443
+onboarding: {join_method: token, token: /etc/token}
+services:
+  - {type: application-tunnel, app_name: a, listen: "unix:///tmp/a.sock"}
+  - {type: application-tunnel, app_name: b, listen: "unix:///tmp/b/b.sock"}
+`), 0o600))
+	c, err := Load(file)
+	require.NoError(t, err)
+	c.File = DefaultPath
+
+	notes := c.hiddenNotes()
+
+	require.Len(t, notes, 2)
+	require.Contains(t, notes[0].Message, "services[0].listen is /tmp/a.sock")
+	require.NotContains(t, notes[0].Message, "install systemd")
+	require.Contains(t, notes[1].Message, "or run `rollcall install systemd --write --force` again")
 }

@@ -42,12 +42,14 @@ func readProgram(list string, out io.Writer) int {
 	defer cancel()
 	dirs := filepath.SplitList(list)
 	type way struct {
-		read func(dir string, again *atomic.Int64) (cert, key []byte, err error)
+		read func(ctx context.Context, dir string, again *atomic.Int64) (cert, key []byte, err error)
 		last []reading
 		into count
 		out  pairCounts
 	}
-	plain := func(dir string, _ *atomic.Int64) (cert, key []byte, err error) { return openByName(dir) }
+	plain := func(_ context.Context, dir string, _ *atomic.Int64) (cert, key []byte, err error) {
+		return openByName(dir)
+	}
 	ways := []*way{{read: openOnce}, {read: plain}}
 	for _, w := range ways {
 		w.last = make([]reading, len(dirs))
@@ -55,7 +57,7 @@ func readProgram(list string, out io.Writer) int {
 	for ctx.Err() == nil {
 		for i, dir := range dirs {
 			for _, w := range ways {
-				cert, key, err := w.read(dir, &w.into.again)
+				cert, key, err := w.read(ctx, dir, &w.into.again)
 				if err == nil && !bytes.Equal(cert, w.last[i].cert) {
 					w.out.Different++
 				}

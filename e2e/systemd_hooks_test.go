@@ -270,7 +270,8 @@ ExecStart=/bin/sh -c 'trap "echo signalled >>/run/%N.log" HUP; echo $$$$ >/run/%
 		s.hookSays(t, "")
 		s.done(t, "listener", "signalled")
 	}
-	s.journal(t, "www-data")
+	// What the program printed: the refusal above has the user's name as well.
+	require.Regexp(t, `(?m)^.*msg="A hook printed\." .*\bline=www-data$`, s.journal(t, " line=www-data\n"))
 
 	m.Must(t, "systemctl", "stop", "listener")
 	require.NoError(t, os.Remove(m.Path(dropIn)))

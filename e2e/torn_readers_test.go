@@ -11,6 +11,7 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"strings"
 	"sync"
 	"sync/atomic"
 	"testing"
@@ -44,6 +45,9 @@ type reading struct {
 // see judges one attempt to read a pair. A pair is torn if the certificate
 // isn't the key's, or if either isn't whole.
 func (r *reading) see(into *count, cert, key []byte, err error) {
+	if errors.Is(err, context.Canceled) {
+		return // the readers are ended
+	}
 	if err != nil {
 		into.fail(err)
 		return
@@ -80,7 +84,7 @@ func (r *readers) watch(ctx context.Context, t *testing.T, dir string) {
 	r.group.Go(func() { r.fault = r.reloadOnEvents(ctx, events, dir) })
 	r.group.Go(func() { loop(ctx, r.byName, func() (cert, key []byte, err error) { return openByName(dir) }) })
 	r.group.Go(func() {
-		loop(ctx, r.once, func() (cert, key []byte, err error) { return openOnce(dir, &r.once.again) })
+		loop(ctx, r.once, func() (cert, key []byte, err error) { return openOnce(ctx, dir, &r.once.again) })
 	})
 }
 
@@ -140,36 +144,76 @@ func openByName(dir string) (cert, key []byte, err error) {
 // openOnce reads both files through one open directory, as the documentation tells
 // programs to: a set stays until it has been replaced twice, and who was slower
 // than that begins again.
-func openOnce(dir string, again *atomic.Int64) (cert, key []byte, err error) {
-	for {
-		version, _ := os.Readlink(filepath.Join(dir, "..data")) // there may be none
-		cert, key, err := openCurrent(dir)
+func openOnce(ctx context.Context, dir string, again *atomic.Int64) (cert, key []byte, err error) {
+	for ctx.Err() == nil {
+		before, _ := os.Readlink(filepath.Join(dir, "..data")) // there may be none
+		version, cert, key, err := openCurrent(dir)
 		if !errors.Is(err, fs.ErrNotExist) {
 			return cert, key, err
 		}
-		if now, _ := os.Readlink(filepath.Join(dir, "..data")); now == version {
-			return nil, nil, err
+		if version == "" {
+			version = before // the kernel's own look at the link was no earlier
+		}
+		if twice, why := replacedTwice(dir, version); !twice {
+			return nil, nil, fmt.Errorf("%w, though %s", err, why)
 		}
 		again.Add(1)
+	}
+	return nil, nil, ctx.Err()
+}
+
+// replacedTwice says whether at least two versions have been published after that
+// one, and if not, why not. Versions' names sort by their age.
+func replacedTwice(dir, version string) (twice bool, why string) {
+	for {
+		current, err := os.Readlink(filepath.Join(dir, "..data"))
+		if err != nil {
+			return false, err.Error()
+		}
+		entries, err := os.ReadDir(dir)
+		if err != nil {
+			return false, err.Error()
+		}
+		if now, _ := os.Readlink(filepath.Join(dir, "..data")); now != current {
+			continue // what was listed may be of either time
+		}
+		newer := 0
+		for _, entry := range entries {
+			// One that is newer than the current one isn't published yet.
+			if name := entry.Name(); entry.IsDir() && strings.HasPrefix(name, "..") && name > version && name <= current {
+				newer++
+			}
+		}
+		return version != "" && newer >= 2, fmt.Sprintf("%q was opened, %q is the current one and %d are newer", version, current, newer)
 	}
 }
 
 // openCurrent opens the current version, or the directory where there are no
-// versions, and both files through it.
-func openCurrent(dir string) (cert, key []byte, err error) {
-	fd, err := unix.Open(filepath.Join(dir, "..data"), unix.O_DIRECTORY|unix.O_RDONLY|unix.O_CLOEXEC, 0)
-	if err == unix.ENOENT { //nolint:errorlint // unix.Open returns bare numbers
+// versions, and both files through it. version is the opened one's name, empty if
+// none could be opened.
+func openCurrent(dir string) (version string, cert, key []byte, err error) {
+	link := filepath.Join(dir, "..data")
+	fd, err := unix.Open(link, unix.O_DIRECTORY|unix.O_RDONLY|unix.O_CLOEXEC, 0)
+	if err != nil {
+		if _, absent := os.Lstat(link); absent == nil {
+			return "", nil, nil, err // it names a version that is gone
+		}
 		fd, err = unix.Open(dir, unix.O_DIRECTORY|unix.O_RDONLY|unix.O_CLOEXEC, 0)
 	}
 	if err != nil {
-		return nil, nil, err
+		return "", nil, nil, err
 	}
 	defer unix.Close(fd)
+	path, err := os.Readlink(fmt.Sprintf("/proc/self/fd/%d", fd))
+	if err != nil {
+		return "", nil, nil, err
+	}
+	version = filepath.Base(strings.TrimSuffix(path, " (deleted)"))
 	if cert, err = readAt(fd, "tlscert"); err != nil {
-		return nil, nil, err
+		return version, nil, nil, err
 	}
 	key, err = readAt(fd, "key")
-	return cert, key, err
+	return version, cert, key, err
 }
 
 func readAt(dir int, name string) ([]byte, error) {
@@ -180,4 +224,41 @@ func readAt(dir int, name string) ([]byte, error) {
 	f := os.NewFile(uintptr(fd), name)
 	defer f.Close()
 	return io.ReadAll(f)
+}
+
+// TestReplacedTwice: the excuse of the reader above doesn't hide a set that was
+// removed too early.
+func TestReplacedTwice(t *testing.T) {
+	const opened = "..2026_01_02T03_04_05.000000001"
+	for _, test := range []struct {
+		name    string
+		there   []string
+		current string
+		want    bool
+	}{
+		{"still the current one", nil, opened, false},
+		{"the one before", []string{"2"}, "2", false},
+		{"the one before, and the next isn't published", []string{"2", "3"}, "2", false},
+		{"older ones are no excuse", []string{"0", "2"}, "2", false},
+		{"replaced twice", []string{"2", "3"}, "3", true},
+		{"replaced many times", []string{"7", "8", "9"}, "8", true},
+		{"no versions at all", nil, "", false},
+	} {
+		t.Run(test.name, func(t *testing.T) {
+			dir, prefix := t.TempDir(), opened[:len(opened)-1]
+			for _, digit := range test.there {
+				require.NoError(t, os.Mkdir(filepath.Join(dir, prefix+digit), 0o700))
+			}
+			if current := test.current; current != "" {
+				if len(current) == 1 {
+					current = prefix + current
+				}
+				require.NoError(t, os.Symlink(current, filepath.Join(dir, "..data")))
+			}
+
+			twice, why := replacedTwice(dir, opened)
+
+			require.Equal(t, test.want, twice, why)
+		})
+	}
 }

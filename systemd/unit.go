@@ -25,7 +25,8 @@ type UnitOptions struct {
 	// Destinations are the absolute paths of the directories that it writes.
 	Destinations []string
 	// Sockets are the absolute paths of the unix sockets that it listens on for
-	// other users' programs.
+	// other users' programs. The sandbox is opened for their directories, but not
+	// for those that are Shared.
 	Sockets []string
 	// Readable are further paths that the agent or a hook reads or runs. The
 	// sandbox shows them, if they're in a home or a temporary directory.
@@ -56,8 +57,8 @@ func (o UnitOptions) Validate() error {
 		return failure.New(failure.Configuration, "the unit can't be named %q: use letters, digits and . _ -, without .service", o.Name)
 	}
 	for _, account := range []struct{ what, name string }{{"user", o.User}, {"group", o.Group}} {
-		if !matches(`^([a-z_][a-z0-9_-]{0,30}|[0-9]{1,10})$`, account.name) {
-			return failure.New(failure.Configuration, "%q isn't the name of a %s: use small letters, digits and _ -, or a number", account.name, account.what)
+		if err := ValidateAccount(account.what, account.name); err != nil {
+			return err
 		}
 	}
 	if o.Credential != "" && !validName(o.Credential) {
@@ -78,6 +79,15 @@ func (o UnitOptions) Validate() error {
 		return failure.New(failure.Configuration, "the token's file %q can't be loaded by systemd: use a path without spaces and colons", o.TokenFile)
 	}
 	return o.validateAllowed()
+}
+
+// ValidateAccount returns a failure.Configuration for what can't be the name of a
+// user or group; what says which of the two it is.
+func ValidateAccount(what, name string) error {
+	if !matches(`^([a-z_][a-z0-9_-]{0,30}|[0-9]{1,10})$`, name) {
+		return failure.New(failure.Configuration, "%q isn't the name of a %s: use small letters, digits and _ -, or a number", name, what)
+	}
+	return nil
 }
 
 func matches(pattern, text string) bool { return regexp.MustCompile(pattern).MatchString(text) }
@@ -113,23 +123,12 @@ func (o UnitOptions) Writable() []string {
 		paths = append(paths, filepath.Clean(path))
 	}
 	for _, path := range o.Sockets {
-		dir := filepath.Dir(path)
-		// Nothing is worth opening all there is.
-		if dir != "/" && !below(dir, o.runtimeDirectory()) && !slices.Contains(paths, dir) {
+		dir := socketDirectory(path)
+		if !Shared(path) && !o.InRuntimeDirectory(path) && !slices.Contains(paths, dir) {
 			paths = append(paths, dir)
 		}
 	}
 	return paths
-}
-
-// runtimeDirectory is the one that systemd makes at the start, and that the agent
-// may write to.
-func (o UnitOptions) runtimeDirectory() string { return filepath.Join("/run", o.Name) }
-
-// Passable says that others must get through the runtime directory, to a socket
-// in it. They can't see what else is there, and each thing has its own rights.
-func (o UnitOptions) Passable() bool {
-	return slices.ContainsFunc(o.Sockets, func(path string) bool { return below(path, o.runtimeDirectory()) })
 }
 
 // word writes a text as one word of a setting: specifiers are escaped, and

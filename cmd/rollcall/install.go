@@ -1,7 +1,6 @@
 package main
 
 import (
-	"cmp"
 	"errors"
 	"fmt"
 	"io/fs"
@@ -40,15 +39,15 @@ func newInstallSystemdCommand(env environment, g *globals) *cobra.Command {
 		Use:   "systemd",
 		Short: "Print or write a systemd unit",
 		Long: `systemd prints a unit for the configuration: a sandbox that leaves open what the
-storage and the outputs need and nothing else, readiness, a watchdog, and the
-join token as a credential (token: credential:token), which no other program
-and no environment sees.
+storage, the outputs and services' unix sockets need and nothing else, readiness,
+a watchdog, and the join token as a credential (token: credential:token), which no
+other program and no environment sees.
 
 It only prints, and says what it would do. With --write it writes the unit to
 /etc/systemd/system, makes the user if there is none of that name, and has
 systemd read the unit. It starts nothing. A unit that is there and differs is
-left alone, but with --force. The user, the group and the token's file of such a
-unit stay, unless a flag says otherwise.
+left alone, but with --force. The user, the group, the program and the token's
+file of such a unit stay, unless a flag says otherwise.
 
 With --allow-reload and --allow-restart it also writes a rule for polkit, by
 which the agent's user may have systemd do this to these units, and nothing
@@ -71,15 +70,13 @@ writes a .path unit for each instead, which does it when a hook touches a file.`
 		Args: noArguments,
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			i.earlier = i.readEarlier()
-			if i.earlier.User != "" && !cmd.Flags().Changed("user") {
-				i.noteEarlier(user)
-				user = i.earlier.User
-				group = cmp.Or(group, i.earlier.Group)
+			if err := i.setAccount(user, group, cmd.Flags().Changed("user")); err != nil {
+				return err
 			}
-			i.unit.User, i.unit.Group = user, groupOf(user, group)
 			if err := i.fill(g, tokenFile); err != nil {
 				return err
 			}
+			i.noteQuoted(cmd.Flags().Changed)
 			return i.run()
 		},
 	}
@@ -89,7 +86,7 @@ writes a .path unit for each instead, which does it when a hook touches a file.`
 	flags.StringVar(&i.unit.Name, "name", defaults.Name, "`name` of the unit, without .service")
 	flags.StringVar(&user, "user", defaults.User, "`user` that the agent runs as")
 	flags.StringVar(&group, "group", "", "its `group` (default: the user's own)")
-	flags.StringVar(&i.unit.Binary, "binary", "", "`path` of the program (default: this one)")
+	flags.StringVar(&i.unit.Binary, "binary", "", "`path` of the program (default: that of the unit that is there, or else this one)")
 	flags.StringVar(&tokenFile, "token-file", "", "`file` that systemd loads the join token from, if the configuration says credential:NAME (default /etc/rollcall.NAME)")
 	flags.StringArrayVar(&i.unit.AllowReload, "allow-reload", nil, "`unit` that a hook may have reloaded, such as nginx.service; may be repeated")
 	flags.StringArrayVar(&i.unit.AllowRestart, "allow-restart", nil, "`unit` that a hook may have restarted; may be repeated")
@@ -125,27 +122,9 @@ type installation struct {
 	notes  []string
 }
 
-// readEarlier reads the unit that is there: what an earlier run was told by flags,
-// and no configuration says, holds until a flag says otherwise. An agent that ran
-// as another user from then on couldn't read its own storage.
-func (i *installation) readEarlier() systemd.Earlier {
-	text, err := os.ReadFile(filepath.Join("/", i.root, i.unitPath()))
-	if err != nil {
-		return systemd.Earlier{} // plan tells of one that can't be read
-	}
-	return systemd.ReadEarlier(string(text))
-}
-
 // unitPath is where the unit is, below root.
 func (i *installation) unitPath() string {
 	return filepath.Join("/etc/systemd/system", i.unit.Name+".service")
-}
-
-// noteEarlier tells of the user if the flag's default is another.
-func (i *installation) noteEarlier(user string) {
-	if i.earlier.User != user {
-		i.notes = append(i.notes, fmt.Sprintf("the user %s is that of the unit that is there; --user names another.", i.earlier.User))
-	}
 }
 
 // fill takes from the configuration what the unit needs.
@@ -156,10 +135,8 @@ func (i *installation) fill(g *globals, tokenFile string) error {
 		return err
 	}
 	i.unit.Config = path
-	if i.unit.Binary == "" {
-		if i.unit.Binary, err = os.Executable(); err != nil {
-			return failure.Wrap(failure.Configuration, err, "the path of this program is unknown: give it with --binary")
-		}
+	if err := i.setBinary(); err != nil {
+		return err
 	}
 	cfg, err := config.Load(path)
 	switch {
@@ -173,12 +150,7 @@ func (i *installation) fill(g *globals, tokenFile string) error {
 		return err
 	}
 	i.findPolkit()
-	if i.unit.Credential != "" {
-		if i.earlier.Credential == i.unit.Credential {
-			tokenFile = cmp.Or(tokenFile, i.earlier.TokenFile)
-		}
-		i.unit.TokenFile = cmp.Or(tokenFile, "/etc/rollcall."+i.unit.Credential)
-	}
+	i.setTokenFile(tokenFile)
 	return i.unit.Validate()
 }
 
@@ -189,13 +161,11 @@ func (i *installation) fromConfig(cfg *config.Config) {
 	for _, out := range cfg.Outputs {
 		if d := out.Destination.Directory; d != nil {
 			i.unit.Destinations = append(i.unit.Destinations, d.Path)
-			i.noteMissing(d.Path)
+			i.noteMissing(d.Path, "run `rollcall init`, or make it")
 		}
 	}
-	for _, socket := range cfg.Sockets() {
-		i.unit.Sockets = append(i.unit.Sockets, socket.Path)
-	}
-	i.showReads(cfg)
+	i.openSockets(cfg.Sockets())
+	i.showReads(cfg.Reads(), "Below /etc or /usr/local")
 	i.noteHooks(cfg)
 	token := cfg.Onboarding.Token
 	if name, ok := strings.CutPrefix(token, "credential:"); ok {
@@ -210,17 +180,37 @@ func (i *installation) fromConfig(cfg *config.Config) {
 	}
 }
 
-// showReads opens the sandbox for what the agent and its hooks read, and tells of
-// it: a path elsewhere would keep it closed.
-func (i *installation) showReads(cfg *config.Config) {
-	for _, read := range cfg.Reads() {
+// openSockets opens the sandbox for the directories of sockets, and tells of what it
+// can't be opened for.
+func (i *installation) openSockets(sockets []config.Read) {
+	own := "/run/" + i.unit.Name
+	var elsewhere []config.Read
+	for _, socket := range sockets {
+		i.unit.Sockets = append(i.unit.Sockets, socket.Path)
+		switch {
+		case i.unit.InRuntimeDirectory(socket.Path):
+		case systemd.Shared(socket.Path):
+			i.notes = append(i.notes, fmt.Sprintf("%s is %s: its directory isn't the agent's alone, and the sandbox isn't opened for it. Use one in %s or in a directory of its own, or have systemd pass the socket (a .socket unit with the service's name as FileDescriptorName=).",
+				socket.Key, socket.Path, own))
+		default:
+			elsewhere = append(elsewhere, socket)
+			i.noteMissing(filepath.Dir(socket.Path), "make it")
+		}
+	}
+	i.showReads(elsewhere, "In "+own)
+}
+
+// showReads opens the sandbox for what the agent and its hooks read or listen on,
+// and tells of it: a path at the better place would keep it closed.
+func (i *installation) showReads(reads []config.Read, better string) {
+	for _, read := range reads {
 		setting := systemd.Hidden(read.Path)
 		if setting == "" {
 			continue
 		}
 		i.unit.Readable = append(i.unit.Readable, read.Path)
-		i.notes = append(i.notes, fmt.Sprintf("%s is %s: the sandbox is opened for it (%s). Below /etc or /usr/local it wouldn't have to be; the user %s must be able to get to it in any case.",
-			read.Key, read.Path, setting, i.unit.User))
+		i.notes = append(i.notes, fmt.Sprintf("%s is %s: the sandbox is opened for it (%s). %s it wouldn't have to be; the user %s must be able to get to it in any case.",
+			read.Key, read.Path, setting, better, i.unit.User))
 	}
 }
 
@@ -236,10 +226,11 @@ func (i *installation) noteSecrets(cfg *config.Config) {
 	}
 }
 
-// noteMissing tells of a directory that the sandboxed agent couldn't make.
-func (i *installation) noteMissing(path string) {
-	if _, err := os.Stat(path); errors.Is(err, fs.ErrNotExist) {
-		i.notes = append(i.notes, fmt.Sprintf("%s doesn't exist, and the unit's sandbox keeps the agent from making it: run `rollcall init`, or make it for the user %s.", path, i.unit.User))
+// noteMissing tells of a directory that the sandboxed agent couldn't make, and how
+// it comes to be.
+func (i *installation) noteMissing(path, how string) {
+	if missing(path) {
+		i.notes = append(i.notes, fmt.Sprintf("%s doesn't exist, and the unit's sandbox keeps the agent from making it: %s for the user %s.", path, how, i.unit.User))
 	}
 }
 

@@ -116,8 +116,83 @@ func TestInstallKeepsTheUser(t *testing.T) {
 	require.NotContains(t, stderr, "of the unit that is there")
 	stdout, _ = install("--group=others")
 	require.Contains(t, stdout, "\nUser=bot\nGroup=others\n")
+	stdout, _ = install("--user=bot")
+	require.Contains(t, stdout, "\nUser=bot\nGroup=bots\n", "it's the same user")
 	stdout, _ = install("--name=second")
 	require.Contains(t, stdout, "\nUser=rollcall\n", "it's another agent's unit")
+}
+
+// TestInstallKeepsTheProgram: this one may lie in a directory for trying it out.
+func TestInstallKeepsTheProgram(t *testing.T) {
+	file, root := configFile(t, systemdConfig), t.TempDir()
+	install := func(more ...string) (string, string) {
+		code, stdout, stderr := runLine(t, nil, append([]string{"install", "systemd", "-c", file, "--root", root}, more...)...)
+		require.Zero(t, code, stderr)
+		return stdout, stderr
+	}
+	_, stderr := install("--binary=/opt/rollcall", "--write")
+	require.NotContains(t, stderr, "of the unit that is there")
+
+	stdout, stderr := install()
+	require.Contains(t, stdout, "\nExecStart=/opt/rollcall start -c ")
+	require.Contains(t, stderr, "the program /opt/rollcall is that of the unit that is there; --binary names another.")
+	stdout, stderr = install("--binary=/opt/other")
+	require.Contains(t, stdout, "\nExecStart=/opt/other start -c ")
+	require.NotContains(t, stderr, "of the unit that is there")
+}
+
+// TestInstallReplacesAProgramThatIsGone: a unit that can't start it helps nobody.
+func TestInstallReplacesAProgramThatIsGone(t *testing.T) {
+	own, err := os.Executable()
+	require.NoError(t, err)
+	i := installation{earlier: systemd.Earlier{Binary: "/nonexistent/rollcall"}}
+
+	require.NoError(t, i.setBinary())
+
+	require.Equal(t, own, i.unit.Binary)
+	require.Equal(t, []string{"the program of the unit that is there, /nonexistent/rollcall, doesn't exist: the unit starts " + own + " from now on."}, i.notes)
+}
+
+// TestInstallTellsOfQuotes: what it can't keep, it doesn't drop silently.
+func TestInstallTellsOfQuotes(t *testing.T) {
+	file, root := configFile(t, systemdConfig), t.TempDir()
+	install := func(more ...string) string {
+		code, _, stderr := runLine(t, nil, append([]string{"install", "systemd", "-c", file, "--root", root}, more...)...)
+		require.Zero(t, code, stderr)
+		return stderr
+	}
+	install("--token-file=/etc/it's", "--binary=/opt/my tools/rollcall", "--write")
+	const token, program = "LoadCredential= of the unit that is there is in quotes", "ExecStart= of the unit that is there is in quotes"
+
+	stderr := install()
+	require.Contains(t, stderr, token+", and isn't kept: give it with --token-file")
+	require.Contains(t, stderr, program+", and isn't kept: give it with --binary")
+	stderr = install("--token-file=/etc/it's", "--binary=/opt/my tools/rollcall")
+	require.NotContains(t, stderr, token)
+	require.NotContains(t, stderr, program)
+}
+
+// TestInstallSaysWhereANameIsFrom: nobody gave it on this command line.
+func TestInstallSaysWhereANameIsFrom(t *testing.T) {
+	file, root := configFile(t, systemdConfig), t.TempDir()
+	run := func(more ...string) (int, string) {
+		code, _, stderr := runLine(t, nil, append([]string{"install", "systemd", "-c", file, "--root", root}, more...)...)
+		return code, stderr
+	}
+	unit := filepath.Join(root, "etc/systemd/system/rollcall.service")
+	require.NoError(t, os.MkdirAll(filepath.Dir(unit), 0o755))
+	for flag, options := range map[string]systemd.UnitOptions{
+		"--user":  {Name: "rollcall", User: "Ops.Bot", Group: "ops"},
+		"--group": {Name: "rollcall", User: "ops", Group: "Ops.Bots"},
+	} {
+		require.NoError(t, os.WriteFile(unit, []byte(options.Text()), 0o644))
+
+		code, stderr := run()
+		require.Equal(t, exitConfiguration, code)
+		require.Contains(t, stderr, "The name is from the unit that is there, "+unit+"; "+flag+" replaces it")
+		code, stderr = run(flag + "=bot")
+		require.Zero(t, code, stderr)
+	}
 }
 
 const hookedConfig = systemdConfig + `  - type: identity
@@ -153,6 +228,9 @@ func TestInstallKnowsServices(t *testing.T) {
   - {type: application-tunnel, app_name: a, listen: "unix:///run/bot/a.sock", bearer_token: "credential:bearer"}
   - {type: application-tunnel, app_name: b, listen: "unix:///srv/b/b.sock", bearer_token: "credential:join"}
   - {type: discovery, name: files, roles: [apps], source: {type: file, path: /home/ops/apps.d}}
+  - {type: application-tunnel, app_name: c, listen: "unix:///tmp/c/c.sock"}
+  - {type: application-tunnel, app_name: d, listen: "unix:///srv/not/there/d.sock"}
+  - {type: application-tunnel, app_name: e, listen: "unix:///run/e.sock"}
 `)
 	code, stdout, stderr := runLine(t, nil, "install", "systemd", "-c", file, "--name=bot", "--binary=/usr/local/bin/rollcall", "--root", t.TempDir())
 	require.Zero(t, code, stderr)
@@ -162,6 +240,13 @@ func TestInstallKnowsServices(t *testing.T) {
 	require.Contains(t, stderr, "services[2].source.path is /home/ops/apps.d: the sandbox is opened for it (ProtectHome=).")
 	require.Contains(t, stderr, "services[0].bearer_token is credential:bearer: give the unit a drop-in (systemctl edit bot) with [Service] LoadCredential=bearer:/path/of/the/file.")
 	require.NotContains(t, stderr, "services[1].bearer_token", "the unit loads the join token anyway")
+
+	require.Contains(t, stdout, "\nPrivateTmp=no\n")
+	require.Contains(t, stderr, "services[3].listen is /tmp/c/c.sock: the sandbox is opened for it (PrivateTmp=). In /run/bot it wouldn't have to be")
+	require.Contains(t, stderr, "/srv/not/there doesn't exist, and the unit's sandbox keeps the agent from making it: make it for the user")
+	require.NotContains(t, stderr, "/run/bot doesn't exist", "systemd makes it")
+	require.NotContains(t, stdout, "ReadWritePaths=-/run\n")
+	require.Contains(t, stderr, "services[5].listen is /run/e.sock: its directory isn't the agent's alone, and the sandbox isn't opened for it. Use one in /run/bot")
 }
 
 // inEtc writes a configuration where no sandbox hides it: t.TempDir is below

@@ -25,10 +25,10 @@ while test "$away" -lt 5 && test "$tries" -lt 60; do
 done
 `
 
-// guard starts a process that removes dir when this one has ended without doing
-// so, however it ended: its standard input is a pipe whose only write end is
-// here. Nothing that ends with this process could be trusted with that, and
-// nothing that has more to do than to wait.
+// guard starts a process that removes dir, an absolute path, when this one has
+// ended without doing so, however it ended: its standard input is a pipe whose only
+// write end is here. Nothing that ends with this process could be trusted with
+// that, and nothing that has more to do than to wait.
 //
 // The returned function lets the process go and waits for its end. That is at
 // once if dir is gone. It may be called again, and from several goroutines.

@@ -12,8 +12,10 @@ package harness
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"io"
+	"io/fs"
 	"os"
 	"os/signal"
 	"path/filepath"
@@ -45,6 +47,8 @@ type Suite struct {
 	Bin Binaries
 	// root holds every directory of the suite; it's gone after Close.
 	root string
+	// out is told what goes wrong at the end.
+	out io.Writer
 	// release lets the guardian of root go.
 	release func()
 	// kept counts the logs of failed tests.
@@ -95,23 +99,32 @@ func Open(ctx context.Context, out io.Writer, only ...string) (*Suite, error) {
 		return nil, err
 	}
 	// A short path: unix sockets below it must stay under 108 characters.
-	root, err := os.MkdirTemp("", "rollcall-e2e-")
+	// An absolute one: the guardian's working directory is another, and the tests'
+	// own may change.
+	parent, err := filepath.Abs(os.TempDir())
+	if err != nil {
+		return nil, err
+	}
+	root, err := os.MkdirTemp(parent, "rollcall-e2e-")
 	if err != nil {
 		return nil, err
 	}
 	release, err := guard(root)
-	if err == nil {
-		// Others may pass through (readers in ACL tests), but not look around.
-		err = os.Chmod(root, 0o711)
-	}
 	if err != nil {
 		_ = os.RemoveAll(root)
 		return nil, err
 	}
-	return &Suite{Bin: bin, root: root, release: release, processes: map[*Process]struct{}{}}, nil
+	// Others may pass through (readers in ACL tests), but not look around.
+	if err := os.Chmod(root, 0o711); err != nil {
+		_ = os.RemoveAll(root)
+		release()
+		return nil, err
+	}
+	return &Suite{Bin: bin, root: root, out: out, release: release, processes: map[*Process]struct{}{}}, nil
 }
 
-// Close ends every process of the suite and removes its directory.
+// Close ends every process of the suite and removes its directory. If that stays,
+// it says so.
 func (s *Suite) Close() {
 	s.mu.Lock()
 	s.closed = true
@@ -132,6 +145,9 @@ func (s *Suite) Close() {
 	}
 	_ = os.RemoveAll(s.root) // or else the guardian does
 	s.release()
+	if _, err := os.Lstat(s.root); !errors.Is(err, fs.ErrNotExist) {
+		fmt.Fprintf(s.out, "harness: the directory %s couldn't be removed\n", s.root)
+	}
 }
 
 // closeOnSignal closes the suite on SIGINT, SIGTERM and SIGHUP and then dies
