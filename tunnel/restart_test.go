@@ -71,7 +71,7 @@ func TestARestartTurnsNobodyAway(t *testing.T) {
 			for err := range trouble {
 				require.NoError(t, err, "turned away after %d answers", answered.Load())
 			}
-			// On a busy machine one connection in a few thousand restarts is reset, and
+			// On a busy machine one connection in some hundred restarts is reset, and
 			// why isn't known: nothing here closes it. A tunnel that forgets whom it
 			// has accepted resets several.
 			require.LessOrEqual(t, resets.Load(), int64(1), "connections that were reset")
