@@ -44,7 +44,7 @@ services:
   - type: discovery
     name: theirs
     roles: [apps]
-    source: {type: docker, host: "tcp://localhost:2376", tls: {ca: /root/ca.pem, cert: /etc/cert.pem, key: /etc/key.pem}}
+    source: {type: docker, host: "tcp://localhost:2376", tls: {ca: /home/ops/docker.pem, cert: /etc/cert.pem, key: /etc/key.pem}}
     resource: {kind: app, name: "{{ .Name }}", uri: "http://{{ .IP }}:{{ .Port }}"}
   - type: discovery
     name: files
@@ -63,7 +63,7 @@ services:
 		{"services[0].bearer_token", "/home/ops/bearer"},
 		{"services[2].source.host", "/run/user/7/docker.sock"},
 		{"services[2].agent.ca_file", "/home/ops/agents.pem"},
-		{"services[3].source.tls.ca", "/root/ca.pem"},
+		{"services[3].source.tls.ca", "/home/ops/docker.pem"},
 		{"services[3].source.tls.cert", "/etc/cert.pem"},
 		{"services[3].source.tls.key", "/etc/key.pem"},
 		{"services[4].source.path", "/home/ops/apps.d"},
