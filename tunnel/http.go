@@ -49,14 +49,13 @@ type carrier struct {
 	keeper   *keeper
 	// ours says whether the host of a page is the one that a request names, or
 	// stands for it.
-	ours  func(page, asked string) bool
-	proxy *httputil.ReverseProxy
-	// buffers and bulk are for bodies of any length, and for long ones.
-	buffers, bulk *buffers
+	ours    func(page, asked string) bool
+	proxy   *httputil.ReverseProxy
+	buffers *buffers
 }
 
 func newCarrier(u *upstream, k *keeper, ours func(page, asked string) bool, bufs *buffers, log *slog.Logger) *carrier {
-	c := &carrier{upstream: u, keeper: k, ours: ours, buffers: bufs, bulk: newBuffers(bulkBuffer)}
+	c := &carrier{upstream: u, keeper: k, ours: ours, buffers: bufs}
 	c.proxy = &httputil.ReverseProxy{
 		Rewrite: func(r *httputil.ProxyRequest) {
 			rewriteRequest(r, passageOf(r.In.Context()).by.Session.PublicHost(), func(page string) bool { return ours(page, r.In.Host) })

@@ -94,8 +94,8 @@ func (v *ride) parts(resp *http.Response) error {
 	if err := v.out.Flush(); err != nil {
 		return err
 	}
-	buf := v.carrier.bulk.Get()
-	defer v.carrier.bulk.Put(buf)
+	buf := v.client.front.bulk.Get()
+	defer v.client.front.bulk.Put(buf)
 	for {
 		n, err := resp.Body.Read(buf)
 		if n > 0 {
