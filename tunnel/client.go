@@ -162,8 +162,11 @@ func closeWrite(conn net.Conn) error {
 type clientKey struct{}
 
 func withClient(ctx context.Context, conn net.Conn) context.Context {
-	if c, ok := conn.(*client); ok {
+	switch c := conn.(type) {
+	case *client:
 		return context.WithValue(ctx, clientKey{}, c)
+	case *served:
+		return context.WithValue(ctx, clientKey{}, c.client)
 	}
 	return ctx
 }

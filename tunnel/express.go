@@ -88,12 +88,19 @@ const (
 )
 
 func newRide(ctx context.Context, x *express, c *client) *ride {
+	in := io.Reader(c.Conn)
+	if c.ahead != nil {
+		in, c.ahead = c.ahead, nil
+	}
 	return &ride{
 		express: x, ctx: ctx, client: c, born: time.Now(),
-		in: bufio.NewReaderSize(c.Conn, laneBuffer), out: bufio.NewWriterSize(c, laneBuffer),
+		in: bufio.NewReaderSize(in, laneBuffer), out: bufio.NewWriterSize(c, laneBuffer),
 		heads: bufio.NewReaderSize(nil, headBuffer),
 	}
 }
+
+// again prepares for another run, which begins with the next request.
+func (v *ride) again() { v.client.ahead, v.alarm, v.carried = nil, time.Time{}, true }
 
 // run carries requests until one isn't plain: then it returns true, and the
 // client's connection is to be served by others from that request on. Otherwise

@@ -96,6 +96,7 @@ func (f *front) serve(ctx context.Context, e *endpoint) error {
 		ReadHeaderTimeout: headerTimeout,
 		IdleTimeout:       clientIdleTimeout,
 		ConnContext:       withClient,
+		ConnState:         noteState,
 		ErrorLog:          slog.NewLogLogger(f.log.Handler(), slog.LevelDebug),
 	}
 	// Clients outlive ctx by the time for draining.
@@ -247,7 +248,7 @@ func (f *front) hand(ctx context.Context, c *client, q *queue, what kind) {
 		_ = c.Close()
 	case kindHTTP:
 		f.counts.accepted.Inc()
-		if f.express == nil || c.ahead != nil {
+		if f.express == nil {
 			q.put(c)
 			return
 		}
@@ -265,23 +266,34 @@ func (f *front) hand(ctx context.Context, c *client, q *queue, what kind) {
 // ride carries a client's plain requests, and hands it on when one isn't.
 func (f *front) ride(ctx context.Context, c *client, q *queue) {
 	v := newRide(ctx, f.express, c)
-	f.mu.Lock()
-	f.rides[v] = struct{}{}
-	v.stopping = f.stopping
-	f.mu.Unlock()
+	f.enrol(v)
 	left := false
 	defer func() {
-		f.mu.Lock()
-		delete(f.rides, v)
-		f.mu.Unlock()
+		f.dismiss(v)
 		if !left {
 			_ = c.Close()
 		}
 	}()
 	defer f.recover()
 	if left = v.run(); left {
-		q.put(c)
+		q.put(&served{client: c, ride: v})
 	}
+}
+
+// enrol makes a ride one that stopRides ends.
+func (f *front) enrol(v *ride) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	f.rides[v] = struct{}{}
+	if f.stopping {
+		v.stop()
+	}
+}
+
+func (f *front) dismiss(v *ride) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	delete(f.rides, v)
 }
 
 // stopRides ends the rides after the requests that they have.

@@ -1,0 +1,94 @@
+package tunnel
+
+import (
+	"io"
+	"net"
+	"net/http"
+	"sync/atomic"
+	"time"
+)
+
+// served is a client's connection in the hands of http.Server. Whenever the
+// server waits there for the next request, plain ones are carried without it,
+// until one isn't plain: for the server that's a read which takes long. So a
+// client that posts something now and then doesn't lose the express for all that
+// comes after.
+type served struct {
+	*client
+	ride  *ride
+	stage atomic.Int32
+	// rides says that plain requests are being carried.
+	rides atomic.Bool
+}
+
+// The stages of a connection, as far as they matter here. http.Server tells of
+// each wait for a request by StateIdle, sets a deadline for it next, and sets
+// another one when it's over (net/http's conn.serve).
+const (
+	stageBusy int32 = iota
+	stageIdle
+	stageWaiting
+)
+
+// noteState is for http.Server's ConnState.
+func noteState(conn net.Conn, state http.ConnState) {
+	if s, ok := conn.(*served); ok && state == http.StateIdle {
+		s.stage.Store(stageIdle)
+	}
+}
+
+// SetReadDeadline is called by http.Server before and after its waits.
+func (s *served) SetReadDeadline(t time.Time) error {
+	if !s.stage.CompareAndSwap(stageIdle, stageWaiting) {
+		s.stage.Store(stageBusy)
+	}
+	return s.client.SetReadDeadline(t)
+}
+
+// Read reads what isn't plain.
+func (s *served) Read(p []byte) (int, error) {
+	if s.atBoundary(p) && !s.front.resume(s) {
+		return 0, io.EOF
+	}
+	return s.client.Read(p)
+}
+
+// atBoundary says whether what comes next is the beginning of a request: the
+// server waits for one, and has read nothing of it yet, or its buffer would have
+// less room.
+func (s *served) atBoundary(p []byte) bool {
+	return s.stage.Load() == stageWaiting && len(p) == serverRead && len(s.rest) == 0
+}
+
+// Close closes the connection. While plain requests are carried, the server takes
+// it for an unused one, and may close it: then it's closed after the request that
+// is under way. What cuts a client off is client's own Close.
+func (s *served) Close() error {
+	if s.rides.Load() {
+		s.ride.stop()
+		return nil
+	}
+	return s.client.Close()
+}
+
+// resume carries a client's plain requests in the midst of a read of the server's.
+// It returns true if there's one that isn't plain, which is to be read, and false
+// at the end of the connection.
+func (f *front) resume(s *served) (left bool) {
+	if !f.handlers.begin() {
+		return false
+	}
+	defer f.handlers.end()
+	s.rides.Store(true)
+	defer s.rides.Store(false)
+	f.enrol(s.ride)
+	defer f.dismiss(s.ride)
+	defer f.recover()
+	s.ride.again()
+	if !s.ride.run() {
+		return false
+	}
+	// A request has begun. The server sets a deadline of its own when it has read
+	// the first bytes of it.
+	return s.client.SetReadDeadline(time.Now().Add(headerTimeout)) == nil
+}
