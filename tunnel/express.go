@@ -60,6 +60,8 @@ type ride struct {
 	// has come.
 	asked, heard bool
 	watch        watch
+	// lane carries the request; nil: none does.
+	lane *lane
 
 	// mu protects the following, which stop and serve agree by.
 	mu       sync.Mutex
@@ -235,8 +237,7 @@ func (v *ride) carry(r *http.Request, now *generation, began time.Time) course {
 		}
 		return aside
 	case v.unusual(resp, now, public):
-		v.settle()
-		l.close()
+		v.abandon()
 		if v.watch.gone {
 			v.note(r, statusGone, began)
 			return away
@@ -247,6 +248,7 @@ func (v *ride) carry(r *http.Request, now *generation, began time.Time) course {
 	rewriteResponse(resp.Header, public, now.App.URI, "http://"+v.host, origin)
 	err = v.answer(resp, l)
 	v.settle()
+	v.lane = nil
 	l.done(err == nil && !resp.Close && !v.watch.gone)
 	v.note(r, resp.StatusCode, began)
 	if err != nil || v.watch.gone || v.ends() {
@@ -293,18 +295,27 @@ func (v *ride) exchange(r *http.Request, now *generation) (*lane, *http.Response
 			}
 		}
 		began := time.Now()
+		v.lane = l
 		l.expect(began)
 		resp, err := v.ask(r, l)
 		if err == nil {
 			return l, resp, nil
 		}
-		v.settle()
-		l.close()
+		v.abandon()
 		if !l.used || again || v.heard || v.watch.gone || time.Since(began) > recovery {
 			return nil, nil, err
 		}
 		now.lanes.drop() // the others have probably ended as well
 		l = nil
+	}
+}
+
+// abandon gives up the lane that carries a request, if one does.
+func (v *ride) abandon() {
+	v.settle()
+	if v.lane != nil {
+		v.lane.close()
+		v.lane = nil
 	}
 }
 

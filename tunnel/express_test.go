@@ -465,6 +465,61 @@ func newTalker(t *testing.T, answer func(conn net.Conn, path string)) (addr stri
 	return listener.Addr().String()
 }
 
+// TestAFailureAfterAnEarlyAnswerIsMended: what was said early may be said twice.
+func TestAFailureAfterAnEarlyAnswerIsMended(t *testing.T) {
+	var asked atomic.Int64
+	addr := newTalker(t, func(conn net.Conn, _ string) {
+		_, _ = io.WriteString(conn, "HTTP/1.1 103 Early Hints\r\nLink: </a.css>\r\n\r\n")
+		if asked.Add(1) == 1 {
+			_ = conn.Close()
+			return
+		}
+		_, _ = io.WriteString(conn, "HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok")
+	})
+	r := run(t, addr, nil)
+	l := r.connect(t)
+
+	l.send(t, "GET / HTTP/1.1\r\nHost: localhost\r\n\r\n")
+
+	for range 2 {
+		require.Equal(t, http.StatusEarlyHints, l.head(t).StatusCode)
+	}
+	require.Equal(t, "ok", l.answer(t).body)
+	require.EqualValues(t, 2, asked.Load())
+}
+
+type panickyObserver struct{}
+
+func (panickyObserver) Observe(float64) { panic("as a fault would") }
+
+// TestAFaultEndsItsConnectionsAlone: those of one client, on both sides.
+func TestAFaultEndsItsConnectionsAlone(t *testing.T) {
+	ended := make(chan struct{}, 8) // more than there are connections
+	addr := newTalker(t, func(conn net.Conn, _ string) {
+		_, _ = io.WriteString(conn, "HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok")
+		_, _ = conn.Read(make([]byte, 1))
+		ended <- struct{}{}
+	})
+	r := run(t, addr, nil)
+	other := r.connect(t)
+	other.send(t, post)
+	require.Equal(t, "ok", other.answer(t).body)
+	healthy := r.counts.latency
+
+	r.counts.latency = panickyObserver{}
+	for _, l := range []*localClient{r.connect(t), other} {
+		l.send(t, "GET / HTTP/1.1\r\nHost: localhost\r\n\r\n")
+		_, err := l.in.ReadByte()
+		require.ErrorIs(t, err, io.EOF)
+		<-ended
+	}
+	r.counts.latency = healthy
+
+	require.Equal(t, "ok", r.connect(t).get(t, "/").body)
+	require.Contains(t, r.log.String(), "internal fault")
+	eventually(t, "their places are free", func() bool { return r.metric("connections", prometheus.Labels{}) == 1 })
+}
+
 // TestAStreamIsKnownToHaveBegun before anything of it has come.
 func TestAStreamIsKnownToHaveBegun(t *testing.T) {
 	f := newFakeTeleport(t, func(w http.ResponseWriter, r *http.Request, _ string) {
@@ -576,6 +631,24 @@ func TestAStopEndsPlainConnections(t *testing.T) {
 	require.True(t, got.Close, "and is told that it's the last")
 	require.NoError(t, <-stopped)
 	require.Less(t, time.Since(began), drainTime)
+}
+
+// TestWhoHasJustComeIsServedDuringAStop: nobody else can get its connection.
+func TestWhoHasJustComeIsServedDuringAStop(t *testing.T) {
+	f := newFakeTeleport(t, hello)
+	r := run(t, f.Listener.Addr().String(), nil)
+	before, fresh := r.connect(t), r.connect(t)
+	before.get(t, "/")
+	eventually(t, "both are accepted", func() bool { return r.metric("connections", prometheus.Labels{}) == 2 })
+
+	stopped := make(chan error, 1)
+	go func() { stopped <- r.stop() }()
+	_, err := before.in.ReadByte()
+	require.ErrorIs(t, err, io.EOF, "it has begun to stop")
+	fresh.send(t, "GET / HTTP/1.1\r\nHost: localhost\r\n\r\n")
+
+	require.Equal(t, "serial-1", fresh.answer(t).body)
+	require.NoError(t, <-stopped)
 }
 
 func TestAStopCutsAnAnswerThatDoesntEnd(t *testing.T) {

@@ -290,7 +290,9 @@ func (f *front) enrol(v *ride) {
 	}
 }
 
+// dismiss takes back enrol, also after a fault.
 func (f *front) dismiss(v *ride) {
+	v.abandon()
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	delete(f.rides, v)
