@@ -105,19 +105,19 @@ func newRide(ctx context.Context, x *express, c *client) *ride {
 func (v *ride) again() { v.client.ahead, v.alarm, v.carried = nil, time.Time{}, true }
 
 // run carries requests until one isn't plain: then it returns true, and the
-// client's connection is to be served by others from that request on. Otherwise
-// the connection is at its end, and the caller closes it.
+// client's connection is to be served by others from that request on, and may
+// have a deadline. Otherwise the connection is at its end, and is to be closed.
 func (v *ride) run() (left bool) {
 	for {
 		switch v.next() {
 		case aside:
-			_ = v.client.SetReadDeadline(time.Time{})
 			v.client.ahead = io.MultiReader(bytes.NewReader(v.head), v.in)
 			return true
 		case away:
 			return false
 		case onward:
 			v.carried = true
+			v.client.waited.Store(false)
 		}
 	}
 }

@@ -70,15 +70,15 @@ type front struct {
 
 	streams  sync.WaitGroup
 	turnings chan struct{}
-	// handlers are the requests that are being served.
+	// handlers are the requests that are being served, and the rides that are
+	// resumed.
 	handlers handlers
 	denials  occasionally
 
-	// mu protects the following.
+	// mu protects the following, and the rides of clients.
 	mu      sync.Mutex
 	clients map[*client]struct{}
-	// rides are those whose requests have been plain; stopping: they are to end.
-	rides    map[*ride]struct{}
+	// stopping says that rides are to end.
 	stopping bool
 	// empty is closed when the last client has gone, once it's asked for.
 	empty chan struct{}
@@ -89,7 +89,7 @@ type front struct {
 // may listen there.
 func (f *front) serve(ctx context.Context, e *endpoint) error {
 	f.bulk = newBuffers(bulkBuffer)
-	f.clients, f.rides, f.turnings = make(map[*client]struct{}), make(map[*ride]struct{}), make(chan struct{}, turnAwayMost)
+	f.clients, f.turnings = make(map[*client]struct{}), make(chan struct{}, turnAwayMost)
 	q := newQueue(e.Addr())
 	server := &http.Server{
 		Handler:           f.handlers.counted(f.handler),
@@ -266,36 +266,47 @@ func (f *front) hand(ctx context.Context, c *client, q *queue, what kind) {
 // ride carries a client's plain requests, and hands it on when one isn't.
 func (f *front) ride(ctx context.Context, c *client, q *queue) {
 	v := newRide(ctx, f.express, c)
-	f.enrol(v)
+	f.mu.Lock()
+	c.ride, v.stopping = v, f.stopping
+	f.mu.Unlock()
 	left := false
 	defer func() {
-		f.dismiss(v)
 		if !left {
+			v.abandon()
 			_ = c.Close()
 		}
 	}()
 	defer f.recover()
 	if left = v.run(); left {
-		q.put(&served{client: c, ride: v})
+		// From here on the connection and the ride belong to the server.
+		_ = c.SetReadDeadline(time.Time{})
+		q.put(&served{client: c})
 	}
 }
 
-// enrol makes a ride one that stopRides ends.
-func (f *front) enrol(v *ride) {
-	f.mu.Lock()
-	defer f.mu.Unlock()
-	f.rides[v] = struct{}{}
-	if f.stopping {
-		v.stop()
+// resume carries a client's plain requests in the midst of a read of the server's.
+// It returns true if there's one that isn't plain, which is to be read, and false
+// at the end of the connection.
+func (f *front) resume(s *served) (left bool) {
+	if !f.handlers.begin() {
+		return false
 	}
-}
-
-// dismiss takes back enrol, also after a fault.
-func (f *front) dismiss(v *ride) {
-	v.abandon()
-	f.mu.Lock()
-	defer f.mu.Unlock()
-	delete(f.rides, v)
+	defer f.handlers.end()
+	s.riding.Store(true)
+	defer s.riding.Store(false)
+	defer func() {
+		if !left {
+			s.ride.abandon()
+		}
+	}()
+	defer f.recover()
+	s.ride.again()
+	if !s.ride.run() {
+		return false
+	}
+	// A request has begun, or what looks so. The server sets another deadline when
+	// it has the first bytes of it, and until then has this one.
+	return s.client.SetReadDeadline(time.Now().Add(clientIdleTimeout)) == nil
 }
 
 // stopRides ends the rides after the requests that they have.
@@ -303,8 +314,10 @@ func (f *front) stopRides() {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	f.stopping = true
-	for v := range f.rides {
-		v.stop()
+	for c := range f.clients {
+		if c.ride != nil {
+			c.ride.stop()
+		}
 	}
 }
 

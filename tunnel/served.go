@@ -15,10 +15,9 @@ import (
 // comes after.
 type served struct {
 	*client
-	ride  *ride
 	stage atomic.Int32
-	// rides says that plain requests are being carried.
-	rides atomic.Bool
+	// riding says that plain requests are being carried.
+	riding atomic.Bool
 }
 
 // The stages of a connection, as far as they matter here. http.Server tells of
@@ -55,7 +54,8 @@ func (s *served) Read(p []byte) (int, error) {
 
 // atBoundary says whether what comes next is the beginning of a request: the
 // server waits for one, and has read nothing of it yet, or its buffer would have
-// less room.
+// less room. Nor has a large read, which is only to be safe: the server looks for
+// a byte after each request, and would have found it.
 func (s *served) atBoundary(p []byte) bool {
 	return s.stage.Load() == stageWaiting && len(p) == serverRead && len(s.rest) == 0
 }
@@ -64,31 +64,9 @@ func (s *served) atBoundary(p []byte) bool {
 // it for an unused one, and may close it: then it's closed after the request that
 // is under way. What cuts a client off is client's own Close.
 func (s *served) Close() error {
-	if s.rides.Load() {
+	if s.riding.Load() {
 		s.ride.stop()
 		return nil
 	}
 	return s.client.Close()
-}
-
-// resume carries a client's plain requests in the midst of a read of the server's.
-// It returns true if there's one that isn't plain, which is to be read, and false
-// at the end of the connection.
-func (f *front) resume(s *served) (left bool) {
-	if !f.handlers.begin() {
-		return false
-	}
-	defer f.handlers.end()
-	s.rides.Store(true)
-	defer s.rides.Store(false)
-	f.enrol(s.ride)
-	defer f.dismiss(s.ride)
-	defer f.recover()
-	s.ride.again()
-	if !s.ride.run() {
-		return false
-	}
-	// A request has begun. The server sets a deadline of its own when it has read
-	// the first bytes of it.
-	return s.client.SetReadDeadline(time.Now().Add(headerTimeout)) == nil
 }

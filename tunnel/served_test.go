@@ -3,44 +3,87 @@ package tunnel
 import (
 	"fmt"
 	"io"
+	"net"
 	"net/http"
+	"slices"
+	"sync"
 	"testing"
 	"time"
 
+	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
 )
 
 // post is a request that isn't plain.
 const post = "POST /posted HTTP/1.1\r\nHost: localhost\r\nContent-Length: 4\r\n\r\nbody"
 
-// connectAfterPost returns a client whose connection http.Server has by now.
+// cameBy is the header of answers of applications that tell by which connection
+// a request came.
+const cameBy = "Came-By"
+
+// connectAfterPost returns a client whose connection http.Server has by now, and
+// whose plain requests are carried all the same. The application tells cameBy.
 func (r *rig) connectAfterPost(t *testing.T) *localClient {
 	t.Helper()
 	l := r.connect(t)
 	l.send(t, post)
 	l.answer(t)
+	l.ridesAgain(t, r)
 	return l
 }
 
-// TestPlainRequestsAfterOthersAreCarriedPlainly has an application that answers
-// with the connection that a request came on: plain requests share theirs. The
-// first after another may still go the other way, if the server has read a byte
-// of it to hear whether its client is there.
+// ridesAgain makes plain requests until one is carried plainly. The first after
+// another may still go the other way, if the server has read a byte of it to hear
+// whether its client is there; the next after this one doesn't.
+func (l *localClient) ridesAgain(t *testing.T, r *rig) {
+	t.Helper()
+	eventually(t, "a plain request is carried plainly", func() bool {
+		by := l.get(t, "/").header.Get(cameBy)
+		lanes := r.upstream.last().lanes
+		lanes.mu.Lock()
+		defer lanes.mu.Unlock()
+		return slices.ContainsFunc(lanes.unused, func(l *lane) bool { return l.conn.LocalAddr().String() == by })
+	})
+}
+
 func TestPlainRequestsAfterOthersAreCarriedPlainly(t *testing.T) {
-	f := newFakeTeleport(t, func(w http.ResponseWriter, r *http.Request, _ string) { fmt.Fprint(w, r.RemoteAddr) })
+	f := newFakeTeleport(t, func(w http.ResponseWriter, r *http.Request, _ string) { w.Header().Set(cameBy, r.RemoteAddr) })
 	r := run(t, f.Listener.Addr().String(), nil)
-	plain := r.connect(t).get(t, "/").body
+	plain := r.connect(t).get(t, "/").header.Get(cameBy)
 	r.carriedPlainly(t)
 	l := r.connect(t)
 
 	for range 3 {
 		l.send(t, post)
-		require.NotEqual(t, plain, l.answer(t).body)
-		eventually(t, "a plain request is carried plainly", func() bool { return l.get(t, "/").body == plain })
-		r.carriedPlainly(t)
-		require.Equal(t, plain, l.get(t, "/").body)
-		r.carriedPlainly(t)
+		require.NotEqual(t, plain, l.answer(t).header.Get(cameBy), "Transport has connections of its own")
+		l.ridesAgain(t, r)
+		for range 3 {
+			require.Equal(t, plain, l.get(t, "/").header.Get(cameBy))
+			r.carriedPlainly(t)
+		}
 	}
+}
+
+// TestManyClientsReturnToTheExpress at the same moment as others do: a ride that
+// two use at once is for the race detector to find.
+func TestManyClientsReturnToTheExpress(t *testing.T) {
+	f := newFakeTeleport(t, hello)
+	r := run(t, f.Listener.Addr().String(), nil)
+	var clients sync.WaitGroup
+	for range 16 {
+		clients.Go(func() {
+			for range 40 {
+				l := r.connect(t)
+				l.send(t, "POST /teleport-logout HTTP/1.1\r\nHost: localhost\r\nContent-Length: 0\r\n\r\n")
+				assert.Equal(t, http.StatusForbidden, l.answer(t).status)
+				for range 2 {
+					assert.Equal(t, "serial-1", l.get(t, "/").body)
+				}
+				_ = l.Close()
+			}
+		})
+	}
+	clients.Wait()
 }
 
 // TestRequestsMayBeCutAnywhere sends a series of requests without waiting for
@@ -87,12 +130,11 @@ func TestAStopEndsWhatIsCarriedForTheServer(t *testing.T) {
 			asked <- struct{}{}
 			<-goOn
 		}
+		w.Header().Set(cameBy, r.RemoteAddr)
 		fmt.Fprint(w, r.URL.Path)
 	})
 	r := run(t, f.Listener.Addr().String(), nil)
 	idle, busy := r.connectAfterPost(t), r.connectAfterPost(t)
-	idle.get(t, "/")
-	busy.get(t, "/")
 	busy.send(t, "GET /busy HTTP/1.1\r\nHost: localhost\r\n\r\n")
 	<-asked
 	began := time.Now()
@@ -115,7 +157,8 @@ func TestAStopEndsWhatIsCarriedForTheServer(t *testing.T) {
 func TestAStopCutsWhatIsCarriedForTheServer(t *testing.T) {
 	gone := make(chan struct{})
 	f := newFakeTeleport(t, func(w http.ResponseWriter, r *http.Request, _ string) {
-		if r.Method == http.MethodPost {
+		w.Header().Set(cameBy, r.RemoteAddr)
+		if r.URL.Path != "/endless" {
 			return
 		}
 		fmt.Fprint(w, "some")
@@ -125,7 +168,7 @@ func TestAStopCutsWhatIsCarriedForTheServer(t *testing.T) {
 	})
 	r := run(t, f.Listener.Addr().String(), nil)
 	l := r.connectAfterPost(t)
-	l.send(t, "GET / HTTP/1.1\r\nHost: localhost\r\n\r\n")
+	l.send(t, "GET /endless HTTP/1.1\r\nHost: localhost\r\n\r\n")
 	resp := l.head(t)
 
 	require.NoError(t, r.stop())
@@ -133,4 +176,37 @@ func TestAStopCutsWhatIsCarriedForTheServer(t *testing.T) {
 	<-gone
 	_, err := io.ReadAll(resp.Body)
 	require.Error(t, err)
+}
+
+// noted is a connection that notes its deadline.
+type noted struct {
+	net.Conn
+	deadline time.Time
+}
+
+func (n *noted) SetReadDeadline(at time.Time) error {
+	n.deadline = at
+	return n.Conn.SetReadDeadline(at)
+}
+
+// TestABegunRequestHasADeadline where http.Server has not set its own yet: who
+// begins one and doesn't go on must not keep a place.
+func TestABegunRequestHasADeadline(t *testing.T) {
+	near, far := net.Pipe()
+	defer far.Close()
+	conn := &noted{Conn: near}
+	counts := NewMetrics().of("tunnel")
+	f := &front{counts: counts, express: &express{carrier: &carrier{upstream: newUpstream(counts, 1, time.Second)}}}
+	c := &client{Conn: conn, front: f}
+	c.ride = newRide(t.Context(), f.express, c)
+	s := &served{client: c}
+	noteState(s, http.StateIdle)
+	require.NoError(t, s.SetReadDeadline(time.Time{}))
+	go func() { _, _ = far.Write([]byte("G")) }()
+
+	n, err := s.Read(make([]byte, serverRead))
+
+	require.NoError(t, err)
+	require.Equal(t, 1, n)
+	require.WithinRange(t, conn.deadline, time.Now(), time.Now().Add(clientIdleTimeout))
 }
