@@ -23,7 +23,8 @@ type client struct {
 	// tried is when a request was first tried to be carried that is to be carried
 	// next, in Unix nanoseconds; zero: it wasn't.
 	tried atomic.Int64
-	// ride carries the client's plain requests; nil: nothing does.
+	// ride carries the client's plain requests; nil: nothing does. It's set once,
+	// with front.mu, before http.Server has the client.
 	ride *ride
 	// ahead has what was read ahead; nil: nothing. It belongs to who reads.
 	ahead io.Reader

@@ -37,7 +37,10 @@ type express struct {
 	access  bool
 }
 
-// ride is the connection of one client, while its requests are plain.
+// ride is the connection of one client, while its requests are plain. Where others
+// are served as well, it takes turns with them. It belongs to one goroutine at a
+// time: to the front's, and after queue.put to http.Server's. But for stop, none
+// of its methods may be called by others.
 type ride struct {
 	*express
 	ctx    context.Context //nolint:containedctx // The ride has its lifetime.

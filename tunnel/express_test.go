@@ -2,6 +2,7 @@ package tunnel
 
 import (
 	"bufio"
+	"bytes"
 	"context"
 	"crypto/tls"
 	"fmt"
@@ -628,7 +629,8 @@ func TestAStopEndsPlainConnections(t *testing.T) {
 	body, err := io.ReadAll(got.Body)
 	require.NoError(t, err)
 	require.Equal(t, "/busy", string(body), "who has gets it done")
-	require.True(t, got.Close, "and is told that it's the last")
+	_, err = busy.in.ReadByte()
+	require.ErrorIs(t, err, io.EOF, "and that was the last")
 	require.NoError(t, <-stopped)
 	require.Less(t, time.Since(began), drainTime)
 }
@@ -637,8 +639,9 @@ func TestAStopEndsPlainConnections(t *testing.T) {
 func TestWhoHasJustComeIsServedDuringAStop(t *testing.T) {
 	f := newFakeTeleport(t, hello)
 	r := run(t, f.Listener.Addr().String(), nil)
-	before, fresh := r.connect(t), r.connect(t)
+	before := r.connect(t)
 	before.get(t, "/")
+	fresh := r.connect(t)
 	eventually(t, "both are accepted", func() bool { return r.metric("connections", prometheus.Labels{}) == 2 })
 
 	stopped := make(chan error, 1)
@@ -649,6 +652,22 @@ func TestWhoHasJustComeIsServedDuringAStop(t *testing.T) {
 
 	require.Equal(t, "serial-1", fresh.answer(t).body)
 	require.NoError(t, <-stopped)
+}
+
+func TestTheLastAnswerSaysSo(t *testing.T) {
+	v := newRide(t.Context(), &express{}, &client{})
+	for _, stopping := range []bool{false, true} {
+		v.stopping = stopping
+		var sent bytes.Buffer
+		v.out.Reset(&sent)
+
+		v.writeHead(&http.Response{StatusCode: http.StatusOK, Header: http.Header{}}, false)
+
+		require.NoError(t, v.out.Flush())
+		resp, err := http.ReadResponse(bufio.NewReader(&sent), nil)
+		require.NoError(t, err)
+		require.Equal(t, stopping, resp.Close)
+	}
 }
 
 func TestAStopCutsAnAnswerThatDoesntEnd(t *testing.T) {

@@ -56,7 +56,7 @@ type front struct {
 	// names are what answers call the options.
 	names Names
 	// handler serves HTTP. express, if there's one, carries what is plain of it
-	// before.
+	// before and in between.
 	handler http.Handler
 	express *express
 	// bulk has the buffers of clients that send or get much.
@@ -75,7 +75,7 @@ type front struct {
 	handlers handlers
 	denials  occasionally
 
-	// mu protects the following, and the rides of clients.
+	// mu protects the following.
 	mu      sync.Mutex
 	clients map[*client]struct{}
 	// stopping says that rides are to end.

@@ -6,10 +6,9 @@ import (
 	"time"
 )
 
-// handlers knows how many requests are being served, rides that are resumed
-// counting as one each, and those whose connection was
-// taken over included: http.Server waits for none of them when it's closed. The
-// zero value is ready, and safe for concurrent use.
+// handlers knows how many requests are being served, those whose connection was
+// taken over included, and how many rides are resumed: http.Server waits for none
+// of them when it's closed. The zero value is ready, and safe for concurrent use.
 type handlers struct {
 	mu   sync.Mutex
 	busy int

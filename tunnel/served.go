@@ -54,8 +54,9 @@ func (s *served) Read(p []byte) (int, error) {
 
 // atBoundary says whether what comes next is the beginning of a request: the
 // server waits for one, and has read nothing of it yet, or its buffer would have
-// less room. Nor has a large read, which is only to be safe: the server looks for
-// a byte after each request, and would have found it.
+// less room. That a large read has brought something of it can't be, since the
+// server reads a byte during each request to hear of its client's end, and would
+// have found it; it's checked all the same.
 func (s *served) atBoundary(p []byte) bool {
 	return s.stage.Load() == stageWaiting && len(p) == serverRead && len(s.rest) == 0
 }
