@@ -2,7 +2,6 @@ package tunnel
 
 import (
 	"bufio"
-	"bytes"
 	"context"
 	"crypto/tls"
 	"fmt"
@@ -599,93 +598,4 @@ func TestRulesHoldForPlainRequests(t *testing.T) {
 			}
 		})
 	}
-}
-
-func TestAStopEndsPlainConnections(t *testing.T) {
-	goOn := make(chan struct{})
-	asked := make(chan struct{}, 1)
-	f := newFakeTeleport(t, func(w http.ResponseWriter, r *http.Request, _ string) {
-		if r.URL.Path == "/busy" {
-			asked <- struct{}{}
-			<-goOn
-		}
-		fmt.Fprint(w, r.URL.Path)
-	})
-	r := run(t, f.Listener.Addr().String(), nil)
-	idle, busy := r.connect(t), r.connect(t)
-	idle.get(t, "/")
-	busy.get(t, "/")
-	busy.send(t, "GET /busy HTTP/1.1\r\nHost: localhost\r\n\r\n")
-	<-asked
-	began := time.Now()
-
-	stopped := make(chan error, 1)
-	go func() { stopped <- r.stop() }()
-
-	_, err := idle.in.ReadByte()
-	require.ErrorIs(t, err, io.EOF, "who has nothing to do goes first")
-	close(goOn)
-	got := busy.head(t)
-	body, err := io.ReadAll(got.Body)
-	require.NoError(t, err)
-	require.Equal(t, "/busy", string(body), "who has gets it done")
-	_, err = busy.in.ReadByte()
-	require.ErrorIs(t, err, io.EOF, "and that was the last")
-	require.NoError(t, <-stopped)
-	require.Less(t, time.Since(began), drainTime)
-}
-
-// TestWhoHasJustComeIsServedDuringAStop: nobody else can get its connection.
-func TestWhoHasJustComeIsServedDuringAStop(t *testing.T) {
-	f := newFakeTeleport(t, hello)
-	r := run(t, f.Listener.Addr().String(), nil)
-	before := r.connect(t)
-	before.get(t, "/")
-	fresh := r.connect(t)
-	eventually(t, "both are accepted", func() bool { return r.metric("connections", prometheus.Labels{}) == 2 })
-
-	stopped := make(chan error, 1)
-	go func() { stopped <- r.stop() }()
-	_, err := before.in.ReadByte()
-	require.ErrorIs(t, err, io.EOF, "it has begun to stop")
-	fresh.send(t, "GET / HTTP/1.1\r\nHost: localhost\r\n\r\n")
-
-	require.Equal(t, "serial-1", fresh.answer(t).body)
-	require.NoError(t, <-stopped)
-}
-
-func TestTheLastAnswerSaysSo(t *testing.T) {
-	v := newRide(t.Context(), &express{}, &client{})
-	for _, stopping := range []bool{false, true} {
-		v.stopping = stopping
-		var sent bytes.Buffer
-		v.out.Reset(&sent)
-
-		v.writeHead(&http.Response{StatusCode: http.StatusOK, Header: http.Header{}}, false)
-
-		require.NoError(t, v.out.Flush())
-		resp, err := http.ReadResponse(bufio.NewReader(&sent), nil)
-		require.NoError(t, err)
-		require.Equal(t, stopping, resp.Close)
-	}
-}
-
-func TestAStopCutsAnAnswerThatDoesntEnd(t *testing.T) {
-	gone := make(chan struct{})
-	f := newFakeTeleport(t, func(w http.ResponseWriter, r *http.Request, _ string) {
-		fmt.Fprint(w, "some")
-		_ = http.NewResponseController(w).Flush()
-		<-r.Context().Done()
-		close(gone)
-	})
-	r := run(t, f.Listener.Addr().String(), nil)
-	l := r.connect(t)
-	l.send(t, "GET / HTTP/1.1\r\nHost: localhost\r\n\r\n")
-	resp := l.head(t)
-
-	require.NoError(t, r.stop())
-
-	<-gone
-	_, err := io.ReadAll(resp.Body)
-	require.Error(t, err)
 }

@@ -121,65 +121,6 @@ func TestRequestsMayBeCutAnywhere(t *testing.T) {
 	}
 }
 
-// TestAStopEndsWhatIsCarriedForTheServer is TestAStopEndsPlainConnections for
-// clients that have posted something: http.Server takes their connections for
-// unused ones.
-func TestAStopEndsWhatIsCarriedForTheServer(t *testing.T) {
-	goOn, asked := make(chan struct{}), make(chan struct{}, 1)
-	f := newFakeTeleport(t, func(w http.ResponseWriter, r *http.Request, _ string) {
-		if r.URL.Path == "/busy" {
-			asked <- struct{}{}
-			<-goOn
-		}
-		w.Header().Set(cameBy, r.RemoteAddr)
-		fmt.Fprint(w, r.URL.Path)
-	})
-	r := run(t, f.Listener.Addr().String(), nil)
-	idle, busy := r.connectAfterPost(t), r.connectAfterPost(t)
-	busy.send(t, "GET /busy HTTP/1.1\r\nHost: localhost\r\n\r\n")
-	<-asked
-	began := time.Now()
-
-	stopped := make(chan error, 1)
-	go func() { stopped <- r.stop() }()
-
-	_, err := idle.in.ReadByte()
-	require.ErrorIs(t, err, io.EOF)
-	close(goOn)
-	got := busy.head(t)
-	body, err := io.ReadAll(got.Body)
-	require.NoError(t, err)
-	require.Equal(t, "/busy", string(body))
-	_, err = busy.in.ReadByte()
-	require.ErrorIs(t, err, io.EOF)
-	require.NoError(t, <-stopped)
-	require.Less(t, time.Since(began), drainTime)
-}
-
-func TestAStopCutsWhatIsCarriedForTheServer(t *testing.T) {
-	gone := make(chan struct{})
-	f := newFakeTeleport(t, func(w http.ResponseWriter, r *http.Request, _ string) {
-		w.Header().Set(cameBy, r.RemoteAddr)
-		if r.URL.Path != "/endless" {
-			return
-		}
-		fmt.Fprint(w, "some")
-		_ = http.NewResponseController(w).Flush()
-		<-r.Context().Done()
-		close(gone)
-	})
-	r := run(t, f.Listener.Addr().String(), nil)
-	l := r.connectAfterPost(t)
-	l.send(t, "GET /endless HTTP/1.1\r\nHost: localhost\r\n\r\n")
-	resp := l.head(t)
-
-	require.NoError(t, r.stop())
-
-	<-gone
-	_, err := io.ReadAll(resp.Body)
-	require.Error(t, err)
-}
-
 // noted is a connection that notes its deadline.
 type noted struct {
 	net.Conn
