@@ -4,6 +4,7 @@ import (
 	"crypto/tls"
 	"crypto/x509"
 	"fmt"
+	"math/rand/v2"
 	"net"
 	"os"
 	"path/filepath"
@@ -29,7 +30,7 @@ type tunnelLoad struct {
 
 func (o options) tunnelLoad() tunnelLoad {
 	// Many short rounds: what else the machine does is then in all of them.
-	l := tunnelLoad{rounds: 15, requests: 1000, body: 64 << 20}
+	l := tunnelLoad{rounds: 18, requests: 3000, body: 64 << 20}
 	if o.quick {
 		l = tunnelLoad{rounds: 1, requests: 500, body: 32 << 20}
 	}
@@ -71,9 +72,10 @@ func (s *stage) tunnel() *tunnelReport {
 		s.warmUp(w)
 	}
 	for round := range size.rounds {
-		for i := range ways {
-			// Who is first changes, so that nobody always follows the same.
-			w := ways[(round+i)%len(ways)]
+		// Who follows whom changes: what one leaves behind, such as garbage of the
+		// cluster's, another pays for.
+		for _, i := range rand.New(rand.NewPCG(0, uint64(round))).Perm(len(ways)) {
+			w := ways[i]
 			s.calm()
 			run := s.speed(w, size)
 			w.runs = append(w.runs, run)

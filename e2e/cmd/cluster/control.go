@@ -97,7 +97,8 @@ func (c *cluster) awaitPhase(ctx context.Context, phase string) error {
 // reached says whether every service's own certificates are of this phase.
 func (c *cluster) reached(phase string) bool {
 	process := c.current.Load()
-	for _, role := range []types.SystemRole{types.RoleAdmin, types.RoleProxy, types.RoleApp} {
+	// RoleInstance is the process itself, by which its services get theirs.
+	for _, role := range []types.SystemRole{types.RoleAdmin, types.RoleProxy, types.RoleApp, types.RoleInstance} {
 		rotation, err := process.GetRotation(role)
 		if err != nil || rotation.Phase != phase {
 			return false
