@@ -36,7 +36,8 @@ func noteState(conn net.Conn, state http.ConnState) {
 	}
 }
 
-// SetReadDeadline is called by http.Server before and after its waits.
+// SetReadDeadline sets the client's deadline, and tells the beginning and the end
+// of the server's waits.
 func (s *served) SetReadDeadline(t time.Time) error {
 	if !s.stage.CompareAndSwap(stageIdle, stageWaiting) {
 		s.stage.Store(stageBusy)
@@ -44,7 +45,8 @@ func (s *served) SetReadDeadline(t time.Time) error {
 	return s.client.SetReadDeadline(t)
 }
 
-// Read reads what isn't plain.
+// Read carries what is plain of the requests that the server waits for, and reads
+// the first that isn't.
 func (s *served) Read(p []byte) (int, error) {
 	if s.atBoundary(p) && !s.front.resume(s) {
 		return 0, io.EOF
