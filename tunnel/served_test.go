@@ -6,11 +6,10 @@ import (
 	"net"
 	"net/http"
 	"slices"
-	"sync"
+	"strconv"
 	"testing"
 	"time"
 
-	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
 )
 
@@ -70,21 +69,20 @@ func TestPlainRequestsAfterOthersAreCarriedPlainly(t *testing.T) {
 func TestManyClientsReturnToTheExpress(t *testing.T) {
 	f := newFakeTeleport(t, hello)
 	r := run(t, f.Listener.Addr().String(), nil)
-	var clients sync.WaitGroup
-	for range 16 {
-		clients.Go(func() {
+	for n := range 16 {
+		t.Run(strconv.Itoa(n), func(t *testing.T) {
+			t.Parallel()
 			for range 40 {
 				l := r.connect(t)
 				l.send(t, "POST /teleport-logout HTTP/1.1\r\nHost: localhost\r\nContent-Length: 0\r\n\r\n")
-				assert.Equal(t, http.StatusForbidden, l.answer(t).status)
+				require.Equal(t, http.StatusForbidden, l.answer(t).status)
 				for range 2 {
-					assert.Equal(t, "serial-1", l.get(t, "/").body)
+					require.Equal(t, "serial-1", l.get(t, "/").body)
 				}
-				_ = l.Close()
+				require.NoError(t, l.Close())
 			}
 		})
 	}
-	clients.Wait()
 }
 
 // TestRequestsMayBeCutAnywhere sends a series of requests without waiting for
