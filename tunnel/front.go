@@ -165,23 +165,22 @@ func (f *front) whenEmpty() <-chan struct{} {
 func (f *front) accept(ctx, streamCtx context.Context, e *endpoint, q *queue) error {
 	for {
 		conn, err := e.Accept()
+		// It's asked once: the end may come between two looks, and a connection
+		// would be forgotten for which neither holds.
+		ended := ctx.Err() != nil
 		switch {
-		case err == nil && ctx.Err() != nil:
-			// It was on its way, and nobody else gets it.
+		case err == nil:
+			// At the end it was on its way already, and nobody else gets it.
 			f.admit(streamCtx, conn, q)
-			return nil
-		case ctx.Err() != nil:
-			return nil
-		case err != nil && closedByUs(err):
+		case !ended && closedByUs(err):
 			return failure.Wrap(failure.Other, err, "the listener was closed")
-		case err != nil:
+		case !ended:
 			f.log.Warn("A connection can't be accepted.", diagnostics.KeyErr, err)
-			if !pause(ctx, acceptPause) {
-				return nil
-			}
-			continue
+			ended = !pause(ctx, acceptPause)
 		}
-		f.admit(streamCtx, conn, q)
+		if ended {
+			return nil
+		}
 	}
 }
 

@@ -1,9 +1,10 @@
 package tunnel
 
 import (
-	"errors"
+	"context"
 	"fmt"
 	"io"
+	"log/slog"
 	"net"
 	"net/http"
 	"os"
@@ -11,7 +12,6 @@ import (
 	"strconv"
 	"sync"
 	"sync/atomic"
-	"syscall"
 	"testing"
 
 	"github.com/stretchr/testify/require"
@@ -38,16 +38,11 @@ func TestARestartTurnsNobodyAway(t *testing.T) {
 			var ended atomic.Bool
 			var answered atomic.Int64
 			var clients sync.WaitGroup
-			var resets atomic.Int64
 			trouble := make(chan error, 8)
 			for range cap(trouble) {
 				clients.Go(func() {
 					for !ended.Load() {
 						err := getOnce(path)
-						if errors.Is(err, syscall.ECONNRESET) {
-							resets.Add(1)
-							continue
-						}
 						if err != nil {
 							trouble <- err
 							return
@@ -71,10 +66,6 @@ func TestARestartTurnsNobodyAway(t *testing.T) {
 			for err := range trouble {
 				require.NoError(t, err, "turned away after %d answers", answered.Load())
 			}
-			// On a busy machine one connection in some hundred restarts is reset, and
-			// why isn't known: nothing here closes it. A tunnel that forgets whom it
-			// has accepted resets several.
-			require.LessOrEqual(t, resets.Load(), int64(1), "connections that were reset")
 		})
 	}
 }
@@ -98,4 +89,58 @@ func getOnce(path string) error {
 		err = fmt.Errorf("answer %d: %s", resp.StatusCode, body)
 	}
 	return err
+}
+
+// endsAfter is a context that ends after some looks at it.
+type endsAfter struct {
+	context.Context
+	looks int
+}
+
+func (c *endsAfter) Err() error {
+	c.looks--
+	if c.looks < 0 {
+		return context.Canceled
+	}
+	return nil
+}
+
+// oneComes is a listener to which one client comes before it's closed.
+type oneComes struct {
+	net.Listener
+	conns chan net.Conn
+}
+
+func (l oneComes) Accept() (net.Conn, error) {
+	select {
+	case conn := <-l.conns:
+		return conn, nil
+	default:
+		return nil, net.ErrClosed
+	}
+}
+
+// TestWhoeverIsAcceptedHasAPlace: the end may come at any moment, and a connection
+// that was accepted just then is served all the same. Nobody else would get it,
+// and the garbage collector would reset it.
+func TestWhoeverIsAcceptedHasAPlace(t *testing.T) {
+	for looks := range 4 {
+		t.Run(strconv.Itoa(looks), func(t *testing.T) {
+			near, far := net.Pipe()
+			defer near.Close()
+			listener := oneComes{conns: make(chan net.Conn, 1)}
+			listener.conns <- far
+			f := &front{log: slog.New(slog.DiscardHandler), counts: NewMetrics().of("tunnel"), limit: 1, clients: map[*client]struct{}{}}
+			q := newQueue(nil)
+			go func() {
+				defer q.Close() // who waits for the client needn't wait any more
+				_ = f.accept(&endsAfter{t.Context(), looks}, t.Context(), &endpoint{Listener: listener}, q)
+			}()
+
+			got, err := q.Accept()
+
+			require.NoError(t, err)
+			require.Equal(t, far, got.(*client).Conn)
+		})
+	}
 }
