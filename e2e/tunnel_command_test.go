@@ -49,6 +49,10 @@ func TestProxyCommandComplains(t *testing.T) {
 			"--listen: 0.0.0.0 isn't for this host alone: whoever can reach it would use the application with the bot's rights; listen on 127.0.0.1, or set --allow-remote together with --bearer-token"},
 		{"another cluster", []string{"--destination-dir=" + out, "--proxy=" + proxy, "--cluster=another", "app", "--port=0", s.app.Name}, 1,
 			fmt.Sprintf("the certificate in %s is for cluster %q, not \"another\", which --cluster says", out, s.cluster.Info().ClusterName)},
+		{"no file with the token", []string{"--destination-dir=" + out, "--proxy=" + proxy, "app", "--port=0", "--bearer-token=/nowhere/token", s.app.Name}, 1,
+			"--bearer-token: the file /nowhere/token can't be read: no such file or directory"},
+		{"an unknown user", []string{"--destination-dir=" + out, "--proxy=" + proxy, "app", "--port=0", "--peer-user=no-such-user", s.app.Name}, 1,
+			"--peer-user: "},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			t.Parallel()

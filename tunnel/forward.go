@@ -65,7 +65,7 @@ func (p *Proxy) Name() string { return p.opts.Name }
 // Bind listens already before Run. An error is no reason not to call Run,
 // which tries again.
 func (p *Proxy) Bind(ctx context.Context) error {
-	_, err := p.listening.bind(ctx)
+	_, _, err := p.listening.bind(ctx)
 	return err
 }
 
@@ -94,14 +94,7 @@ func (p *Proxy) Alive() error { return p.routes.alive() }
 // Run serves the proxy until ctx is cancelled, and lets open connections end.
 // It returns an error if it can't listen.
 func (p *Proxy) Run(ctx context.Context) error {
-	if err := p.listening.token.load(); err != nil {
-		return err
-	}
-	peers, err := newPeers(p.opts.PeerUsers, p.opts.AccessLog, p.opts.Names)
-	if err != nil {
-		return err
-	}
-	bound, err := p.listening.bind(ctx)
+	bound, peers, err := p.listening.bind(ctx)
 	if err != nil {
 		return err
 	}

@@ -11,6 +11,7 @@ import (
 	"path/filepath"
 	"strconv"
 	"strings"
+	"sync/atomic"
 	"syscall"
 	"testing"
 	"time"
@@ -165,6 +166,62 @@ func TestPassedSocketIsUsed(t *testing.T) {
 	require.Equal(t, "serial-1", r.get(t, "/").body)
 }
 
+// TestNobodyListensForNothing: while the bearer token or a user can't be found,
+// nothing listens where nobody would serve, and clients are told so by the kernel
+// rather than kept waiting. Once it's there, the same tunnel listens.
+func TestNobodyListensForNothing(t *testing.T) {
+	type bindable interface {
+		Bind(ctx context.Context) error
+		Run(ctx context.Context) error
+		Close()
+	}
+	missing := failure.New(failure.Configuration, "the file isn't there")
+	for name, build := range map[string]func(ListenOptions, Dependencies) (bindable, error){
+		"a tunnel": func(opts ListenOptions, deps Dependencies) (bindable, error) {
+			return New(Options{AppName: appName, ListenOptions: opts}, deps)
+		},
+		"a proxy": func(opts ListenOptions, deps Dependencies) (bindable, error) {
+			return NewProxy(ProxyOptions{ListenOptions: opts}, ProxyDependencies{Dependencies: deps})
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			path := filepath.Join(shortDir(t), "app.sock")
+			deps := Dependencies{
+				Source: &fakeSource{}, Interval: time.Hour, Reporter: diagnostics.NewBoard(time.Now).Reporter("tunnel", TypeTunnel),
+				Log: slog.New(slog.DiscardHandler), Metrics: NewMetrics(),
+			}
+			opts := ListenOptions{Listen: "unix://" + path, PeerUsers: []string{"no-such-user"}}
+			stranger, err := build(opts, deps)
+			require.NoError(t, err)
+			require.ErrorContains(t, stranger.Bind(t.Context()), "no-such-user")
+			require.NoFileExists(t, path)
+			require.ErrorContains(t, stranger.Run(t.Context()), "no-such-user")
+			require.NoFileExists(t, path)
+
+			var there atomic.Bool
+			opts.PeerUsers, opts.BearerToken = nil, "/token"
+			deps.Secret = func() (string, error) {
+				if !there.Load() {
+					return "", missing
+				}
+				return "0123456789abcdef", nil
+			}
+			guarded, err := build(opts, deps)
+			require.NoError(t, err)
+			require.ErrorIs(t, guarded.Bind(t.Context()), missing)
+			require.ErrorIs(t, guarded.Run(t.Context()), missing)
+			require.NoFileExists(t, path)
+
+			there.Store(true)
+			require.NoError(t, guarded.Bind(t.Context()))
+			conn, err := net.Dial("unix", path)
+			require.NoError(t, err)
+			require.NoError(t, conn.Close())
+			guarded.Close()
+		})
+	}
+}
+
 // TestPassedSocketOutlivesAFailure has Run fail and runs it again, as the host
 // does: nobody passes a socket twice.
 func TestPassedSocketOutlivesAFailure(t *testing.T) {
@@ -187,7 +244,7 @@ func TestPassedSocketOutlivesAFailure(t *testing.T) {
 		go func() { done <- tunnel.Run(ctx) }()
 		require.NoError(t, getOnce(path))
 
-		bound, err := tunnel.listening.bind(t.Context())
+		bound, _, err := tunnel.listening.bind(t.Context())
 		require.NoError(t, err)
 		require.NoError(t, bound.Listener.Close())
 		require.ErrorContains(t, <-done, "the listener was closed")

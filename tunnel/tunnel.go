@@ -66,25 +66,35 @@ type listening struct {
 	mu       sync.Mutex
 	passed   net.Listener
 	endpoint *endpoint
+	peers    peers
 }
 
-// bind listens, unless it does already.
-func (l *listening) bind(ctx context.Context) (*endpoint, error) {
+// bind listens, unless it does already, and says who may connect. What would keep
+// clients from being served is found out before: an address that listens, and
+// that nobody serves, would keep them waiting.
+func (l *listening) bind(ctx context.Context) (*endpoint, peers, error) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	if l.endpoint != nil {
-		return l.endpoint, nil
+		return l.endpoint, l.peers, nil
+	}
+	if err := l.token.load(); err != nil {
+		return nil, peers{}, err
+	}
+	allowed, err := newPeers(l.opts.PeerUsers, l.opts.AccessLog, l.opts.Names)
+	if err != nil {
+		return nil, peers{}, err
 	}
 	bound, err := l.open(ctx)
 	if err != nil {
-		return nil, err
+		return nil, peers{}, err
 	}
-	l.endpoint = bound
+	l.endpoint, l.peers = bound, allowed
 	l.log.InfoContext(ctx, "The tunnel listens.", "listen", bound.display)
 	if bound.remote && l.opts.BearerToken == "" {
 		l.log.WarnContext(ctx, "The tunnel listens on an address that other hosts may reach, and wants no bearer token: whoever can connect uses the application with the bot's rights.", "listen", bound.display)
 	}
-	return bound, nil
+	return bound, allowed, nil
 }
 
 // open makes the socket, or takes the one that was passed: not itself, which
@@ -201,7 +211,7 @@ func (t *Tunnel) Name() string { return t.opts.Name }
 // Bind listens already before Run, so that clients can connect from the start.
 // An error is no reason not to call Run, which tries again.
 func (t *Tunnel) Bind(ctx context.Context) error {
-	_, err := t.listening.bind(ctx)
+	_, _, err := t.listening.bind(ctx)
 	return err
 }
 
@@ -238,14 +248,7 @@ func (t *Tunnel) Alive() error { return t.keeper.pulse.Alive() }
 // Run serves the tunnel until ctx is cancelled, and lets open connections end.
 // It returns an error if it can't listen.
 func (t *Tunnel) Run(ctx context.Context) error {
-	if err := t.listening.token.load(); err != nil {
-		return err
-	}
-	peers, err := newPeers(t.opts.PeerUsers, t.opts.AccessLog, t.opts.Names)
-	if err != nil {
-		return err
-	}
-	bound, err := t.listening.bind(ctx)
+	bound, peers, err := t.listening.bind(ctx)
 	if err != nil {
 		return err
 	}
