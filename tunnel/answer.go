@@ -27,6 +27,8 @@ const (
 	kindUnavailable = "unavailable"
 	kindLogin       = "login"
 	kindUpstream    = "upstream"
+	kindBody        = "body"
+	kindGone        = "gone"
 	kindMethod      = "method"
 	kindUnknown     = "unknown"
 )
@@ -59,16 +61,29 @@ func unavailable(w http.ResponseWriter, err error) {
 
 // explain answers a request that couldn't be carried.
 func explain(w http.ResponseWriter, r *http.Request, app string, err error) {
+	var body *bodyError
 	switch {
 	case r.Context().Err() != nil, errors.Is(err, context.Canceled):
-		if rec, ok := w.(*recorder); ok {
-			rec.status = statusGone
-		}
-		w.WriteHeader(http.StatusBadGateway) // nobody reads it
+		goneAway(w)
+	case errors.As(err, &body):
+		refuse(w, http.StatusBadRequest, kindBody, "%s", body)
 	case errors.Is(err, errLogin):
 		refuse(w, http.StatusBadGateway, kindLogin, "Teleport doesn't take the certificate for application %q and asks for a login, after a renewal too or before one that is possible: see the agent's log, and look for a lock on the bot (tctl get locks)", app)
 	default:
 		refuse(w, http.StatusBadGateway, kindUpstream, "application %q can't be reached: %s", app, sentence(err))
+	}
+}
+
+// goneAway answers a client whose connection has ended, or half of it: by that
+// net/http takes it for gone, and only a client that goes on reading sees this.
+func goneAway(w http.ResponseWriter) {
+	rec, ok := w.(*recorder)
+	if ok {
+		rec.status = statusGone
+	}
+	refuse(w, http.StatusBadGateway, kindGone, "the client ended its side of the connection before the answer came: keep it open until then")
+	if ok {
+		rec.own = false // it counts by the status that the log has
 	}
 }
 
@@ -126,6 +141,10 @@ func (r *recorder) Hijack() (net.Conn, *bufio.ReadWriter, error) {
 	conn, buffered, err := http.NewResponseController(r.ResponseWriter).Hijack()
 	if err == nil && r.status == 0 {
 		r.status = http.StatusSwitchingProtocols
+	}
+	if err == nil && buffered.Reader.Buffered() > 0 {
+		// httputil.ReverseProxy takes the connection alone.
+		conn = &hasty{Conn: conn, in: buffered.Reader}
 	}
 	return conn, buffered, err
 }

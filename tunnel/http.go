@@ -109,11 +109,17 @@ func (c *carrier) serve(w http.ResponseWriter, r *http.Request) {
 		refuse(w, http.StatusBadGateway, kindUnavailable, "%q is a TCP application, which isn't spoken to in HTTP: use a tunnel of type %s, and connect anew", now.App.Name, TypeTunnel)
 		return
 	}
+	r = withClientBody(r)
 	if err := keepBody(r); err != nil {
-		refuse(w, http.StatusBadRequest, kindUpstream, "the request's body can't be read: %s", err)
+		explain(w, r, now.App.Name, err)
 		return
 	}
-	c.proxy.ServeHTTP(w, withPassage(r, now))
+	body := bothWays(r)
+	if body == nil {
+		c.proxy.ServeHTTP(w, withPassage(r, now))
+		return
+	}
+	serveBothWays(w, body, func() { c.proxy.ServeHTTP(w, withPassage(r, now)) })
 }
 
 // certificate waits for the first one, unless the client has waited already.

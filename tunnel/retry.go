@@ -186,7 +186,7 @@ func keepBody(req *http.Request) error {
 		return err
 	}
 	if int64(len(body)) != req.ContentLength {
-		return io.ErrUnexpectedEOF
+		return &bodyError{cause: io.ErrUnexpectedEOF}
 	}
 	req.GetBody = func() (io.ReadCloser, error) { return io.NopCloser(bytes.NewReader(body)), nil }
 	req.Body, _ = req.GetBody()

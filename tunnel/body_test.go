@@ -1,0 +1,178 @@
+package tunnel
+
+import (
+	"bufio"
+	"fmt"
+	"io"
+	"log/slog"
+	"net"
+	"net/http"
+	"strings"
+	"testing"
+
+	"github.com/prometheus/client_golang/prometheus"
+	"github.com/stretchr/testify/require"
+)
+
+// TestBothWaysAtOnce has an application that answers before it reads, line by line
+// as lines come: the head of the answer goes out while the body still comes, and
+// nothing of the body is lost.
+func TestBothWaysAtOnce(t *testing.T) {
+	const lines = 20
+	line := strings.Repeat("x", 999) + "\n"
+	f := newFakeTeleport(t, func(w http.ResponseWriter, r *http.Request, _ string) {
+		control := http.NewResponseController(w)
+		_ = control.EnableFullDuplex()
+		w.WriteHeader(http.StatusOK)
+		_ = control.Flush()
+		in := bufio.NewReader(r.Body)
+		for n := 0; ; n++ {
+			if _, err := in.ReadString('\n'); err != nil {
+				fmt.Fprintf(w, "end after %d lines: %v\n", n, err)
+				return
+			}
+			fmt.Fprintf(w, "line %d\n", n)
+			_ = control.Flush()
+		}
+	})
+	for name, c := range map[string]struct{ header, before, after, end string }{
+		"in chunks":     {"Transfer-Encoding: chunked", fmt.Sprintf("%x\r\n", len(line)), "\r\n", "0\r\n\r\n"},
+		"with a length": {fmt.Sprintf("Content-Length: %d", lines*len(line)), "", "", ""},
+	} {
+		t.Run(name, func(t *testing.T) {
+			l := run(t, f.Listener.Addr().String(), nil).connect(t)
+
+			l.send(t, "POST / HTTP/1.1\r\nHost: localhost\r\n"+c.header+"\r\n\r\n")
+
+			resp := l.head(t)
+			require.Equal(t, http.StatusOK, resp.StatusCode)
+			answer := bufio.NewReader(resp.Body)
+			for n := range lines {
+				l.send(t, c.before+line+c.after)
+				got, err := answer.ReadString('\n')
+				require.NoError(t, err)
+				require.Equal(t, fmt.Sprintf("line %d\n", n), got)
+			}
+			l.send(t, c.end)
+			rest, err := io.ReadAll(answer)
+			require.NoError(t, err)
+			require.Equal(t, fmt.Sprintf("end after %d lines: EOF\n", lines), string(rest))
+			require.Contains(t, l.get(t, "/").body, "end after 0 lines", "the connection goes on")
+		})
+	}
+}
+
+// TestARefusalNeedsNoBody has an application that refuses uploads without reading
+// them, and closes: the client gets that while it sends, and then its next answer.
+func TestARefusalNeedsNoBody(t *testing.T) {
+	addr := newTalker(t, func(conn net.Conn, _ string) {
+		_, _ = io.WriteString(conn, "HTTP/1.1 413 Content Too Large\r\nContent-Length: 2\r\nConnection: close\r\n\r\nno")
+		_ = conn.Close()
+	})
+	log := &syncBuffer{}
+	r := run(t, addr, func(_ *Options, d *Dependencies, _ *fakeSource) {
+		d.Log = slog.New(slog.NewTextHandler(log, &slog.HandlerOptions{Level: slog.LevelDebug}))
+	})
+	for range 50 {
+		l := r.connect(t)
+		for range 3 {
+			l.send(t, "POST / HTTP/1.1\r\nHost: localhost\r\nTransfer-Encoding: chunked\r\n\r\n1\r\nx\r\n")
+			resp := l.head(t)
+			require.Equal(t, http.StatusRequestEntityTooLarge, resp.StatusCode)
+			l.send(t, "1\r\nx\r\n0\r\n\r\n")
+			body, err := io.ReadAll(resp.Body)
+			require.NoError(t, err)
+			require.Equal(t, "no", string(body))
+		}
+		require.NoError(t, l.Close())
+	}
+	require.NoError(t, r.stop())
+	require.NotContains(t, log.String(), "panic")
+}
+
+// TestAClientsCutUploadIsItsOwnTrouble: it says nothing of the connection to the
+// proxy, for which others' requests would be repeated and go the long way.
+func TestAClientsCutUploadIsItsOwnTrouble(t *testing.T) {
+	cut := make(chan struct{}, 1)
+	f := newFakeTeleport(t, func(_ http.ResponseWriter, r *http.Request, _ string) {
+		if _, err := io.Copy(io.Discard, r.Body); err != nil {
+			cut <- struct{}{}
+		}
+	})
+	r := run(t, f.Listener.Addr().String(), nil)
+	l := r.connect(t)
+	l.send(t, "POST / HTTP/1.1\r\nHost: localhost\r\nContent-Length: 100000\r\n\r\nxxx")
+	eventually(t, "the upload has begun", func() bool { return f.conns.Load() > 0 })
+
+	require.NoError(t, l.Close())
+
+	<-cut
+	require.NoError(t, r.stop())
+	require.False(t, r.upstream.troubled())
+}
+
+// TestAClientHearsWhatIsWrongWithItsBody, and that it's its own.
+func TestAClientHearsWhatIsWrongWithItsBody(t *testing.T) {
+	f := newFakeTeleport(t, func(_ http.ResponseWriter, r *http.Request, _ string) { _, _ = io.Copy(io.Discard, r.Body) })
+	for name, c := range map[string]struct{ rest, want string }{
+		"a length that's none": {"POST / HTTP/1.1\r\nHost: localhost\r\nTransfer-Encoding: chunked\r\n\r\nzz\r\nx\r\n", "invalid byte in chunk length"},
+		"a trailer that's none": {"POST / HTTP/1.1\r\nHost: localhost\r\nTransfer-Encoding: chunked\r\n\r\n0\r\nno trailer\r\n\r\n",
+			"malformed MIME header"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			r := run(t, f.Listener.Addr().String(), nil)
+			l := r.connect(t)
+
+			l.send(t, c.rest)
+
+			got := l.answer(t)
+			require.Equal(t, http.StatusBadRequest, got.status)
+			require.Equal(t, kindBody, got.kind())
+			require.Contains(t, got.body, "rollcall: the request's body can't be read: ")
+			require.Contains(t, got.body, c.want)
+			require.False(t, r.upstream.troubled())
+		})
+	}
+}
+
+// TestAClientThatEndsItsSideIsTold why it gets nothing: net/http takes it for
+// gone, but it may read on, as nc does.
+func TestAClientThatEndsItsSideIsTold(t *testing.T) {
+	f := newFakeTeleport(t, func(_ http.ResponseWriter, r *http.Request, _ string) { <-r.Context().Done() })
+	r := run(t, f.Listener.Addr().String(), nil)
+	l := r.connect(t)
+	l.send(t, "GET / HTTP/1.0\r\nHost: localhost\r\n\r\n")
+	eventually(t, "it's asked", func() bool { return f.conns.Load() > 0 })
+
+	require.NoError(t, l.Conn.(*net.TCPConn).CloseWrite())
+
+	got := l.answer(t)
+	require.Equal(t, http.StatusBadGateway, got.status)
+	require.Equal(t, kindGone, got.kind())
+	require.Contains(t, got.body, "keep it open")
+	require.NoError(t, r.stop())
+	require.EqualValues(t, 1, r.metric("requests_total", prometheus.Labels{"code": "4xx"}), "as one that went away")
+}
+
+// TestWhatComesBeforeAnUpgradeIsGrantedIsKept: not every protocol's clients wait
+// for the answer.
+func TestWhatComesBeforeAnUpgradeIsGrantedIsKept(t *testing.T) {
+	f := newFakeTeleport(t, func(w http.ResponseWriter, _ *http.Request, _ string) {
+		conn, in, err := http.NewResponseController(w).Hijack()
+		if err != nil {
+			return
+		}
+		defer conn.Close()
+		_, _ = io.WriteString(conn, "HTTP/1.1 101 Switching Protocols\r\nConnection: Upgrade\r\nUpgrade: echo\r\n\r\n")
+		_, _ = io.Copy(conn, in)
+	})
+	l := run(t, f.Listener.Addr().String(), nil).connect(t)
+
+	l.send(t, "GET / HTTP/1.1\r\nHost: localhost\r\nConnection: Upgrade\r\nUpgrade: echo\r\n\r\nearly ")
+
+	require.Equal(t, http.StatusSwitchingProtocols, l.head(t).StatusCode)
+	l.send(t, "and late\n")
+	got, err := l.in.ReadString('\n')
+	require.NoError(t, err)
+	require.Equal(t, "early and late\n", got)
+}
