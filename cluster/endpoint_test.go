@@ -129,10 +129,10 @@ func TestConnUpgradeByEnvironment(t *testing.T) {
 		value          string // PROXY stands for the proxy's address
 		noALPN, wanted bool
 	}{
-		"yes, where ALPN passes":       {"yes", false, true},
-		"no, where it's stripped":      {"no", true, false},
-		"yes for this proxy":           {"no,PROXY=yes", false, true},
-		"no for this proxy":            {"yes,PROXY=no", true, false},
+		"yes, where ALPN passes":  {"yes", false, true},
+		"no, where it's stripped": {"no", true, false},
+		"yes for this proxy":      {"no,PROXY=yes", false, true},
+		"no for this proxy":       {"yes,PROXY=no", true, false},
 		"yes for another":         {"other.example.com:443=yes", true, false},
 	} {
 		t.Run(name, func(t *testing.T) {
