@@ -56,11 +56,11 @@ func TestAClientThatSaysNoMoreIsClosed(t *testing.T) {
 		before, last string
 		after        time.Duration
 	}{
-		"at once":                          {"", "", headerTimeout},
-		"amid a header":                    {"", "GET / HTTP/1.1\r\nHost: loc", headerTimeout},
-		"after a request":                  {refused, "", clientIdleTimeout},
-		"amid the header after a request":  {refused, "GET / HTTP/1.1\r\nHost: loc", headerTimeout},
-		"amid a header that isn't a plain": {"", "POST / HTTP/1.1\r\nHost: loc", headerTimeout},
+		"at once":                         {"", "", headerTimeout},
+		"amid a header":                   {"", "GET / HTTP/1.1\r\nHost: loc", headerTimeout},
+		"after a request":                 {refused, "", clientIdleTimeout},
+		"amid the header after a request": {refused, "GET / HTTP/1.1\r\nHost: loc", headerTimeout},
+		"amid one that isn't plain":       {"", "POST / HTTP/1.1\r\nHost: loc", headerTimeout},
 	} {
 		t.Run(name, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
@@ -69,6 +69,7 @@ func TestAClientThatSaysNoMoreIsClosed(t *testing.T) {
 				_, err := r.Ready(t.Context())
 				require.NoError(t, err)
 				l := listener.connect()
+				require.NoError(t, l.SetReadDeadline(time.Now().Add(10*clientIdleTimeout)))
 				if c.before != "" {
 					l.send(t, c.before)
 					require.Equal(t, kindHost, l.answer(t).kind())

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"net"
 	"net/http"
+	"sync"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -30,6 +31,8 @@ func TestTheWaitForAnAnswerIsMeasured(t *testing.T) {
 				<-proceed
 				fmt.Fprint(w, "body")
 			})
+			release := sync.OnceFunc(func() { close(proceed) })
+			t.Cleanup(release) // before the fake's, which waits for the answer
 			r := run(t, f.Listener.Addr().String(), nil)
 			_, err := r.Ready(t.Context())
 			require.NoError(t, err)
@@ -43,7 +46,7 @@ func TestTheWaitForAnAnswerIsMeasured(t *testing.T) {
 			require.EqualValues(t, 1, times, "the body is still to come")
 			require.Positive(t, sum)
 			require.LessOrEqual(t, sum, time.Since(began).Seconds())
-			close(proceed)
+			release()
 			_, err = resp.Body.Read(make([]byte, 1))
 			require.NoError(t, err)
 			if c.plain {
