@@ -6,11 +6,13 @@ import (
 	"crypto/x509"
 	"net"
 	"os"
+	"strings"
 	"syscall"
 	"testing"
 
 	"github.com/gravitational/trace"
 	"github.com/stretchr/testify/require"
+	"golang.org/x/sys/unix"
 
 	"rollcall/failure"
 )
@@ -120,12 +122,54 @@ func TestEndpointIsAskedOnce(t *testing.T) {
 	require.Equal(t, 2, server.pings)
 }
 
+// TestConnUpgradeByEnvironment: what it says counts, whatever a look at the proxy
+// would show.
 func TestConnUpgradeByEnvironment(t *testing.T) {
-	server := fakeV14Proxy().start(t)
-	t.Setenv("TELEPORT_TLS_ROUTING_CONN_UPGRADE", "yes")
-	found, err := newTestCluster(server.options()).Endpoint(t.Context())
+	for name, c := range map[string]struct {
+		value          string // PROXY stands for the proxy's address
+		noALPN, wanted bool
+	}{
+		"yes, where ALPN passes":  {"yes", false, true},
+		"no, where it's stripped": {"no", true, false},
+		"yes for this proxy":      {"no,PROXY=yes", false, true},
+		"no for this proxy":       {"yes,PROXY=no", true, false},
+		"yes for another":         {"other.example.com:443=yes", true, false},
+	} {
+		t.Run(name, func(t *testing.T) {
+			server := fakeV14Proxy()
+			server.noALPN = c.noALPN
+			server.start(t)
+			t.Setenv("TELEPORT_TLS_ROUTING_CONN_UPGRADE", strings.ReplaceAll(c.value, "PROXY", server.addr))
+
+			found, err := newTestCluster(server.options()).Endpoint(t.Context())
+
+			require.NoError(t, err)
+			require.Equal(t, c.wanted, found.ConnUpgrade)
+		})
+	}
+}
+
+// TestADialledConnectionIsKeptAlive, so that what stands between doesn't forget
+// it, and a proxy that has vanished is noticed.
+func TestADialledConnectionIsKeptAlive(t *testing.T) {
+	listener, err := net.Listen("tcp", "127.0.0.1:0")
 	require.NoError(t, err)
-	require.True(t, found.ConnUpgrade)
+	defer listener.Close()
+
+	conn, err := newTestCluster(Options{}).dialer(t.Context()).DialContext(t.Context(), "tcp", listener.Addr().String())
+
+	require.NoError(t, err)
+	defer conn.Close()
+	raw, err := conn.(syscall.Conn).SyscallConn()
+	require.NoError(t, err)
+	require.NoError(t, raw.Control(func(fd uintptr) {
+		alive, err := unix.GetsockoptInt(int(fd), unix.SOL_SOCKET, unix.SO_KEEPALIVE)
+		require.NoError(t, err)
+		require.Equal(t, 1, alive)
+		idle, err := unix.GetsockoptInt(int(fd), unix.IPPROTO_TCP, unix.TCP_KEEPIDLE)
+		require.NoError(t, err)
+		require.EqualValues(t, keepAlivePeriod.Seconds(), idle)
+	}))
 }
 
 func TestConnUpgradeWhereALPNIsStripped(t *testing.T) {

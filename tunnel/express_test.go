@@ -420,6 +420,9 @@ func TestASecondRunHasConnectionsToo(t *testing.T) {
 
 	for range 10 {
 		require.Equal(t, "serial-1", r.connect(t).get(t, "/").body)
+		// The client has its answer before the connection is given back: who came
+		// in between would have another opened.
+		r.carriedPlainly(t)
 	}
 
 	require.EqualValues(t, 2, f.conns.Load(), "one each")

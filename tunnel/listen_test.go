@@ -222,6 +222,47 @@ func TestNobodyListensForNothing(t *testing.T) {
 	}
 }
 
+// TestAClientThatVanishesIsNoticed: the kernel asks after those who say nothing,
+// on the other end of which there may be a whole network.
+func TestAClientThatVanishesIsNoticed(t *testing.T) {
+	passed, err := net.Listen("tcp", "127.0.0.1:0")
+	require.NoError(t, err)
+	for name, listener := range map[string]net.Listener{"on a socket of its own": nil, "on a passed one": passed} {
+		t.Run(name, func(t *testing.T) {
+			addr := tcpServer(t, func(conn *net.TCPConn) { _, _ = io.Copy(conn, conn) })
+			accepted := make(chan net.Conn, 1)
+			r := runBound(t, addr, func(o *Options, d *Dependencies, s *fakeSource) {
+				asTCP(o, d, s)
+				d.Listener = listener
+			}, func(own net.Listener) net.Listener { return &tellingListener{own, accepted} })
+
+			dial(t, r)
+
+			raw, err := (<-accepted).(syscall.Conn).SyscallConn()
+			require.NoError(t, err)
+			require.NoError(t, raw.Control(func(fd uintptr) {
+				alive, err := unix.GetsockoptInt(int(fd), unix.SOL_SOCKET, unix.SO_KEEPALIVE)
+				require.NoError(t, err)
+				require.Equal(t, 1, alive)
+			}))
+		})
+	}
+}
+
+// tellingListener tells what it accepts.
+type tellingListener struct {
+	net.Listener
+	accepted chan<- net.Conn
+}
+
+func (l *tellingListener) Accept() (net.Conn, error) {
+	conn, err := l.Listener.Accept()
+	if err == nil {
+		l.accepted <- conn
+	}
+	return conn, err
+}
+
 // TestPassedSocketOutlivesAFailure has Run fail and runs it again, as the host
 // does: nobody passes a socket twice.
 func TestPassedSocketOutlivesAFailure(t *testing.T) {
