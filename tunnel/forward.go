@@ -136,7 +136,7 @@ func (p *Proxy) serve(w http.ResponseWriter, r *http.Request) {
 	}
 	host := hostname(r.Host)
 	if !(hosts{}).permitsOrigin(r, "") {
-		refuse(w, http.StatusForbidden, kindHost, "a web page of another site (%q) may not do this", r.Header.Get("Origin"))
+		refuse(w, http.StatusForbidden, kindHost, "a web page of another site (%q) may not do this", asker(r))
 		return
 	}
 	route, err := p.routes.find(r.Context(), host)
