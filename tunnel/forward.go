@@ -131,7 +131,7 @@ func (p *Proxy) serve(w http.ResponseWriter, r *http.Request) {
 		refuse(w, http.StatusBadRequest, kindMethod, "ask for http://%s/, not %s://: the way from here on is encrypted all the same", r.Host, r.URL.Scheme)
 		return
 	case teleportsOwn(r.URL.Path):
-		refuse(w, http.StatusForbidden, kindPath, "%s is answered by Teleport and not by the application, and would concern everybody who uses this proxy", r.URL.Path)
+		refuseOwn(w, r.URL.Path, "proxy")
 		return
 	}
 	host := hostname(r.Host)

@@ -98,6 +98,8 @@ func (f *front) serve(ctx context.Context, e *endpoint) error {
 		ConnContext:       withClient,
 		ConnState:         noteState,
 		ErrorLog:          slog.NewLogLogger(f.log.Handler(), slog.LevelDebug),
+		// OPTIONS * would be answered without a look at who asks.
+		DisableGeneralOptionsHandler: true,
 	}
 	// Clients outlive ctx by the time for draining.
 	clientCtx, cut := context.WithCancel(context.WithoutCancel(ctx))

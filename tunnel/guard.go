@@ -243,10 +243,27 @@ func hostname(host string) string {
 	return strings.ToLower(strings.TrimSuffix(host, "."))
 }
 
+// wholeServer is the path of OPTIONS *, which asks for no resource, but what the
+// server as a whole can do.
+const wholeServer = "*"
+
 // teleportsOwn says whether a path is one that Teleport's proxy answers itself:
 // the application never sees it, and a request for the first would end the
 // session that everybody here shares.
 func teleportsOwn(path string) bool {
+	if path == wholeServer {
+		return true
+	}
 	path = strings.ToLower("/" + strings.Trim(path, "/"))
 	return path == "/teleport-logout" || path == "/x-teleport-auth"
+}
+
+// refuseOwn answers a request for a path of Teleport's own; by is what it came
+// by.
+func refuseOwn(w http.ResponseWriter, path, by string) {
+	if path == wholeServer {
+		refuse(w, http.StatusForbidden, kindPath, "* stands for the server as a whole, and Teleport would answer for the application: ask for a path, such as /")
+		return
+	}
+	refuse(w, http.StatusForbidden, kindPath, "%s is answered by Teleport and not by the application, and would concern everybody who uses this %s", path, by)
 }

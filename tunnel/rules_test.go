@@ -344,8 +344,8 @@ func FuzzAnswerIsTurnedToTheClient(f *testing.F) {
 
 func TestTeleportsOwnPaths(t *testing.T) {
 	for path, want := range map[string]bool{
-		"/teleport-logout": true, "/Teleport-Logout/": true, "//teleport-logout": true, "/x-teleport-auth": true,
-		"/": false, "/teleport-logout/x": false, "/api/teleport-logout": false, "": false,
+		"/teleport-logout": true, "/Teleport-Logout/": true, "//teleport-logout": true, "/x-teleport-auth": true, "*": true,
+		"/": false, "/teleport-logout/x": false, "/api/teleport-logout": false, "": false, "/*": false,
 	} {
 		require.Equal(t, want, teleportsOwn(path), "%q", path)
 	}

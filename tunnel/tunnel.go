@@ -308,7 +308,7 @@ func (t *Tunnel) guarded(names hosts, carrier *carrier) http.Handler {
 			w.Header().Set("Www-Authenticate", `Bearer realm="rollcall"`)
 			refuse(w, http.StatusUnauthorized, kindToken, "this tunnel wants a bearer token, in Proxy-Authorization or Authorization")
 		case teleportsOwn(r.URL.Path):
-			refuse(w, http.StatusForbidden, kindPath, "%s is answered by Teleport and not by the application, and would concern everybody who uses this tunnel", r.URL.Path)
+			refuseOwn(w, r.URL.Path, "tunnel")
 		default:
 			carrier.serve(w, r)
 		}
