@@ -24,7 +24,13 @@ type localClient struct {
 
 func (r *rig) connect(t *testing.T) *localClient {
 	t.Helper()
-	conn, err := net.Dial("tcp", strings.TrimPrefix(r.Address(), "tcp://"))
+	return connectTo(t, r.Address())
+}
+
+// connectTo is connect for an address as configurations have it.
+func connectTo(t *testing.T, listen string) *localClient {
+	t.Helper()
+	conn, err := net.Dial("tcp", strings.TrimPrefix(listen, "tcp://"))
 	require.NoError(t, err)
 	t.Cleanup(func() { _ = conn.Close() })
 	require.NoError(t, conn.SetDeadline(time.Now().Add(patience)))

@@ -4,8 +4,8 @@ import (
 	"context"
 	"log/slog"
 	"net/http"
+	"net/netip"
 	"strings"
-	"time"
 
 	"github.com/gravitational/trace"
 
@@ -131,12 +131,15 @@ func (p *Proxy) serve(w http.ResponseWriter, r *http.Request) {
 		refuse(w, http.StatusBadRequest, kindMethod, "ask for http://%s/, not %s://: the way from here on is encrypted all the same", r.Host, r.URL.Scheme)
 		return
 	case teleportsOwn(r.URL.Path):
-		refuse(w, http.StatusForbidden, kindPath, "%s is answered by Teleport and not by the application, and would concern everybody who uses this proxy", r.URL.Path)
+		refuseOwn(w, r.URL.Path, "proxy")
+		return
+	case asksProxyItself(r):
+		refuse(w, http.StatusBadRequest, kindMethod, "this is an HTTP proxy, and was asked for its own address: use it as http_proxy, and ask for http://APPLICATION/ by an application's name or public address")
 		return
 	}
 	host := hostname(r.Host)
 	if !(hosts{}).permitsOrigin(r, "") {
-		refuse(w, http.StatusForbidden, kindHost, "a web page of another site (%q) may not do this", r.Header.Get("Origin"))
+		refuse(w, http.StatusForbidden, kindHost, "a web page of another site (%q) may not do this", asker(r))
 		return
 	}
 	route, err := p.routes.find(r.Context(), host)
@@ -150,6 +153,16 @@ func (p *Proxy) serve(w http.ResponseWriter, r *http.Request) {
 	default:
 		unavailable(w, err)
 	}
+}
+
+// asksProxyItself says whether a request is for the proxy's own address, as of a
+// browser that shows it. A request that isn't in the form for proxies may well
+// name an application in Host, but none has an IP address for a name, and for one
+// called localhost there's the other form.
+func asksProxyItself(r *http.Request) bool {
+	host := hostname(r.Host)
+	_, err := netip.ParseAddr(host)
+	return r.URL.Host == "" && (err == nil || host == "localhost")
 }
 
 // nameIn returns the application's name in a host, or false if the host can
@@ -173,13 +186,14 @@ func (p *Proxy) newKeeper(name string, u *upstream) *keeper {
 	}
 }
 
-// lookupTimeout bounds the search for a public address.
-const lookupTimeout = 30 * time.Second
-
+// lookUp returns the name of the application with a public address. Why that
+// can't be said is often said of something else, such as the bot.
 func (p *Proxy) lookUp(ctx context.Context, publicAddr string) (string, error) {
-	ctx, cancel := context.WithTimeout(ctx, lookupTimeout)
-	defer cancel()
-	return p.deps.Applications.Find(ctx, publicAddr)
+	name, err := p.deps.Applications.Find(ctx, publicAddr)
+	if kind := failure.KindOf(err); err != nil && kind != failure.NotFound {
+		return "", failure.Wrap(kind, err, "which application has the public address %q can't be found out: %s", publicAddr, sentence(err))
+	}
+	return name, err
 }
 
 // unreported is for certificates that are no service of their own.

@@ -31,7 +31,8 @@ const (
 	// has for its first bytes.
 	peekTime = 2 * time.Second
 	// denialPause is the least time between two lines of the log about clients
-	// that may not connect: anybody on this host can cause them.
+	// that may not connect, or that can't be served: anybody on this host can
+	// cause them.
 	denialPause = 10 * time.Second
 )
 
@@ -74,6 +75,9 @@ type front struct {
 	// resumed.
 	handlers handlers
 	denials  occasionally
+	// unsure are connections of which it wasn't known what for, failed those
+	// that couldn't be accepted.
+	unsure, failed occasionally
 
 	// mu protects the following.
 	mu      sync.Mutex
@@ -98,6 +102,8 @@ func (f *front) serve(ctx context.Context, e *endpoint) error {
 		ConnContext:       withClient,
 		ConnState:         noteState,
 		ErrorLog:          slog.NewLogLogger(f.log.Handler(), slog.LevelDebug),
+		// OPTIONS * would be answered without a look at who asks.
+		DisableGeneralOptionsHandler: true,
 	}
 	// Clients outlive ctx by the time for draining.
 	clientCtx, cut := context.WithCancel(context.WithoutCancel(ctx))
@@ -175,7 +181,9 @@ func (f *front) accept(ctx, streamCtx context.Context, e *endpoint, q *queue) er
 		case !ended && closedByUs(err):
 			return failure.Wrap(failure.Other, err, "the listener was closed")
 		case !ended:
-			f.log.Warn("A connection can't be accepted.", diagnostics.KeyErr, err)
+			if n := f.failed.next(denialPause); n > 0 {
+				f.log.Warn("A connection can't be accepted.", diagnostics.KeyErr, err, "connections", n)
+			}
 			ended = !pause(ctx, acceptPause)
 		}
 		if ended {
@@ -243,7 +251,9 @@ func (f *front) ascertain(ctx context.Context, c *client) kind {
 func (f *front) hand(ctx context.Context, c *client, q *queue, what kind) {
 	switch what {
 	case kindUnsure:
-		f.log.WarnContext(ctx, "A connection is closed: there's no certificate for the application yet.")
+		if n := f.unsure.next(denialPause); n > 0 {
+			f.log.WarnContext(ctx, "A connection is closed: there's no certificate for the application yet.", "connections", n)
+		}
 		_ = c.Close()
 	case kindHTTP:
 		f.counts.accepted.Inc()

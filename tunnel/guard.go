@@ -151,21 +151,72 @@ func (h hosts) permits(host string) bool {
 // with the bot's rights, and read the answers of an application that lets every
 // page read them: all that it may do is lead here by a link.
 func (h hosts) permitsOrigin(r *http.Request, public string) bool {
-	origin, site := r.Header.Get("Origin"), r.Header.Get("Sec-Fetch-Site")
+	origin := r.Header.Get("Origin")
 	switch origin {
 	case "":
-		return site != "cross-site" || r.Header.Get("Sec-Fetch-Mode") == "navigate" &&
-			safeMethod(r.Method) && r.Header.Get("Upgrade") == ""
+		return h.permitsUnnamed(r)
 	case "null":
 		// A sandboxed page or a file; or a page of ours that wants no Referer,
 		// for which the browser vouches.
-		return site == "same-origin"
+		return r.Header.Get(headerSite) == siteOwn
 	}
 	u, err := url.Parse(origin)
 	if err != nil || u.Host == "" {
 		return false
 	}
 	return h.ours(u.Host, r.Host) || u.Scheme == "https" && public != "" && hostname(u.Host) == hostname(public)
+}
+
+// What browsers say of a request: how near the page that asks is (another port
+// of this host is the same site, and another origin), and siteNone where no page
+// does, as of a bookmark.
+const (
+	headerSite = "Sec-Fetch-Site"
+	siteOwn    = "same-origin"
+	siteNone   = "none"
+)
+
+// permitsUnnamed is permitsOrigin for a request without an Origin. Browsers send
+// none with what a page shows in a frame, where clicks can be stolen, or loads as
+// a script or a picture, which it then knows something of. Who says nothing of
+// the site is a program.
+func (h hosts) permitsUnnamed(r *http.Request) bool {
+	switch r.Header.Get(headerSite) {
+	case "", siteNone, siteOwn:
+		return true
+	}
+	return leadsHere(r) || h.ours(referrer(r).Host, r.Host)
+}
+
+// leadsHere says whether a request is that of a link which the user follows: the
+// page that has it is left.
+func leadsHere(r *http.Request) bool {
+	dest := r.Header.Get("Sec-Fetch-Dest")
+	return r.Header.Get("Sec-Fetch-Mode") == "navigate" && (dest == "" || dest == "document") &&
+		safeMethod(r.Method) && r.Header.Get("Upgrade") == ""
+}
+
+// referrer is the page that a request comes from, as far as the browser tells.
+func referrer(r *http.Request) *url.URL {
+	page, err := url.Parse(r.Header.Get("Referer"))
+	if err != nil {
+		return &url.URL{}
+	}
+	return page
+}
+
+// asker names the page that a request comes from to those who read why it's
+// refused.
+func asker(r *http.Request) string {
+	page := referrer(r)
+	switch origin := r.Header.Get("Origin"); {
+	case origin != "":
+		return origin
+	case page.Host != "":
+		return page.Scheme + "://" + page.Host
+	default:
+		return r.Header.Get(headerSite)
+	}
 }
 
 // ours says whether a page's host, with its port, is the one that the request
@@ -192,10 +243,27 @@ func hostname(host string) string {
 	return strings.ToLower(strings.TrimSuffix(host, "."))
 }
 
+// wholeServer is the path of OPTIONS *, which asks for no resource, but what the
+// server as a whole can do.
+const wholeServer = "*"
+
 // teleportsOwn says whether a path is one that Teleport's proxy answers itself:
 // the application never sees it, and a request for the first would end the
 // session that everybody here shares.
 func teleportsOwn(path string) bool {
+	if path == wholeServer {
+		return true
+	}
 	path = strings.ToLower("/" + strings.Trim(path, "/"))
 	return path == "/teleport-logout" || path == "/x-teleport-auth"
+}
+
+// refuseOwn answers a request for a path of Teleport's own; by is what it came
+// by.
+func refuseOwn(w http.ResponseWriter, path, by string) {
+	if path == wholeServer {
+		refuse(w, http.StatusForbidden, kindPath, "* stands for the server as a whole, and Teleport would answer for the application: ask for a path, such as /")
+		return
+	}
+	refuse(w, http.StatusForbidden, kindPath, "%s is answered by Teleport and not by the application, and would concern everybody who uses this %s", path, by)
 }

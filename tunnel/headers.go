@@ -90,6 +90,7 @@ func dropSessionCookies(header http.Header) {
 // client's Origin if it's a page of ours that asks: only such a page may read
 // what the application lets its own pages read.
 func rewriteResponse(header http.Header, public, uri, base, origin string) {
+	delete(header, headerKind) // it tells our answers from the application's
 	for _, name := range []string{"Location", "Content-Location"} {
 		if value := header.Get(name); value != "" {
 			header.Set(name, localURL(value, public, uri, base))

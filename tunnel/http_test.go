@@ -408,6 +408,26 @@ func TestWhatIsRefused(t *testing.T) {
 	require.EqualValues(t, 1, r.metric("requests_total", prometheus.Labels{"code": "local_401"}))
 }
 
+// TestNoApplicationAnswersInOurName has one that answers with the header by which
+// clients know answers that aren't an application's.
+func TestNoApplicationAnswersInOurName(t *testing.T) {
+	f := newFakeTeleport(t, func(w http.ResponseWriter, _ *http.Request, _ string) {
+		w.Header().Set(headerKind, kindToken)
+		w.WriteHeader(http.StatusUnauthorized)
+	})
+	r := run(t, f.Listener.Addr().String(), nil)
+	for way, more := range map[string]string{"plain": "", "other": "Content-Length: 0\r\n"} {
+		l := r.connect(t)
+
+		l.send(t, "GET / HTTP/1.1\r\nHost: localhost\r\n"+more+"\r\n")
+
+		got := l.answer(t)
+		require.Equal(t, http.StatusUnauthorized, got.status)
+		require.NotContains(t, got.header, headerKind, way)
+	}
+	r.carriedPlainly(t)
+}
+
 func TestConnectionsBeyondTheLimit(t *testing.T) {
 	release := make(chan struct{})
 	f := newFakeTeleport(t, func(w http.ResponseWriter, r *http.Request, serial string) {

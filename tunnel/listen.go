@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io/fs"
 	"net"
+	"net/netip"
 	"os"
 	"path/filepath"
 	"strconv"
@@ -63,11 +64,27 @@ func bind(ctx context.Context, opts ListenOptions, passed net.Listener) (*endpoi
 	if network == networkUnix {
 		return bindUnix(address, opts.Socket, opts.Names)
 	}
-	listener, err := new(net.ListenConfig).Listen(ctx, networkTCP, address)
+	listener, err := new(net.ListenConfig).Listen(ctx, familyOf(address), address)
 	if err != nil {
 		return nil, failure.Wrap(failure.Configuration, err, "%s can't be listened on: %s", opts.Listen, systemCause(err))
 	}
 	return checked(&endpoint{Listener: listener}, opts)
+}
+
+// familyOf is the network to listen on for an address of TCP: with "tcp", Go takes
+// 0.0.0.0 for all addresses, those of IPv6 included, which the configuration
+// doesn't name. A name, or none, may be of both.
+func familyOf(address string) string {
+	host, _, _ := net.SplitHostPort(address) // it was parsed
+	ip, err := netip.ParseAddr(host)
+	switch {
+	case err != nil:
+		return networkTCP
+	case ip.Unmap().Is4():
+		return "tcp4"
+	default:
+		return "tcp6"
+	}
 }
 
 // adopt takes a socket of systemd's, whose permissions are its unit's affair.

@@ -115,6 +115,10 @@ func (r *routes) find(ctx context.Context, host string) (*route, error) {
 
 // look is find for a host of which nothing is known to be missing.
 func (r *routes) look(ctx context.Context, host string) (*route, error) {
+	// One patience for all: a public address is looked up before a certificate is
+	// waited for, and waits for its turn before that.
+	ctx, cancel := context.WithTimeoutCause(ctx, issuePatience, errNotYet())
+	defer cancel()
 	name, err := r.nameOf(ctx, host)
 	if err != nil {
 		return nil, err
@@ -147,7 +151,7 @@ func (r *routes) nameOf(ctx context.Context, host string) (string, error) {
 	case r.slots <- struct{}{}:
 		defer func() { <-r.slots }()
 	case <-ctx.Done():
-		return "", ctx.Err()
+		return "", context.Cause(ctx)
 	}
 	if err := r.unknown.recall(host); err != nil {
 		return "", err // somebody has asked the same meanwhile

@@ -55,6 +55,16 @@ func FuzzHostCheck(f *testing.F) {
 	})
 }
 
+// fetched is what a browser says of a request for a page: the page's site, how
+// and what for it asks, and perhaps the page.
+func fetched(site, mode, dest string, page ...string) map[string]string {
+	header := map[string]string{"Sec-Fetch-Site": site, "Sec-Fetch-Mode": mode, "Sec-Fetch-Dest": dest}
+	for _, referer := range page {
+		header["Referer"] = referer
+	}
+	return header
+}
+
 func TestOriginCheck(t *testing.T) {
 	const here = "localhost:1234"
 	for _, test := range []struct {
@@ -77,6 +87,21 @@ func TestOriginCheck(t *testing.T) {
 		{"a form without Origin", "POST", here, map[string]string{"Sec-Fetch-Site": "cross-site", "Sec-Fetch-Mode": "navigate"}, false},
 		{"our own form without Origin", "POST", here, map[string]string{"Sec-Fetch-Site": "same-origin"}, true},
 		{"a link from another site", "GET", here, map[string]string{"Sec-Fetch-Site": "cross-site", "Sec-Fetch-Mode": "navigate"}, true},
+		{"a link, as browsers of today tell of it", "GET", here, fetched("cross-site", "navigate", "document"), true},
+		{"a link from a page on another port", "GET", here, fetched("same-site", "navigate", "document"), true},
+		{"a bookmark", "GET", here, fetched("none", "navigate", "document"), true},
+		{"our own page's script", "GET", here, fetched("same-origin", "no-cors", "script"), true},
+		{"our own frame", "GET", here, fetched("same-origin", "navigate", "iframe"), true},
+		{"a frame of another site", "GET", here, fetched("cross-site", "navigate", "iframe"), false},
+		{"an object of another site", "GET", here, fetched("cross-site", "navigate", "object"), false},
+		{"a frame of a page on another port", "GET", here, fetched("same-site", "navigate", "iframe"), false},
+		{"a script for a page on another port", "GET", here, fetched("same-site", "no-cors", "script", "http://localhost:3000/"), false},
+		{"a script for another site", "GET", here, fetched("cross-site", "no-cors", "script"), false},
+		{"a frame of a listed page", "GET", here, fetched("cross-site", "navigate", "iframe", "https://wiki.internal:8443/"), true},
+		{"our own picture, by way of another site", "GET", here, fetched("cross-site", "no-cors", "image", base+"/page"), true},
+		{"a Referer that only begins like ours", "GET", here, fetched("cross-site", "no-cors", "script", base+".evil.example/"), false},
+		{"a Referer that is none", "GET", here, fetched("cross-site", "no-cors", "script", "::"), false},
+		{"a form on another port without Origin", "POST", here, fetched("same-site", "navigate", "document"), false},
 		{"another site's picture", "GET", here, map[string]string{"Sec-Fetch-Site": "cross-site", "Sec-Fetch-Mode": "no-cors"}, false},
 		{"another site's script that reads", "GET", here, map[string]string{"Origin": "https://evil.example"}, false},
 		{"another site's question whether it may", "OPTIONS", here, map[string]string{"Origin": "https://evil.example"}, false},
@@ -319,8 +344,8 @@ func FuzzAnswerIsTurnedToTheClient(f *testing.F) {
 
 func TestTeleportsOwnPaths(t *testing.T) {
 	for path, want := range map[string]bool{
-		"/teleport-logout": true, "/Teleport-Logout/": true, "//teleport-logout": true, "/x-teleport-auth": true,
-		"/": false, "/teleport-logout/x": false, "/api/teleport-logout": false, "": false,
+		"/teleport-logout": true, "/Teleport-Logout/": true, "//teleport-logout": true, "/x-teleport-auth": true, "*": true,
+		"/": false, "/teleport-logout/x": false, "/api/teleport-logout": false, "": false, "/*": false,
 	} {
 		require.Equal(t, want, teleportsOwn(path), "%q", path)
 	}

@@ -25,6 +25,9 @@ type streamer struct {
 	buffers  *buffers
 	log      *slog.Logger
 	access   bool
+	// unserved are connections without a certificate, unreached those without a
+	// way to the application.
+	unserved, unreached occasionally
 }
 
 // serve carries one connection until its end. A certificate that changes
@@ -34,7 +37,9 @@ func (s *streamer) serve(ctx context.Context, c *client) {
 	now, err := s.upstream.get(ctx)
 	if err != nil {
 		s.keeper.nudge("a client asks for the application")
-		s.log.WarnContext(ctx, "A connection is closed: there's no certificate for the application.", diagnostics.KeyErr, err)
+		if n := s.unserved.next(denialPause); n > 0 {
+			s.log.WarnContext(ctx, "A connection is closed: there's no certificate for the application.", diagnostics.KeyErr, err, "connections", n)
+		}
 		return
 	}
 	far, err := s.upstream.dialTCP(ctx, now)
@@ -42,7 +47,9 @@ func (s *streamer) serve(ctx context.Context, c *client) {
 		if cluster.CertificateRefused(err) {
 			s.keeper.suspect("the proxy refused the certificate", true)
 		}
-		s.log.WarnContext(ctx, "A connection is closed: the application can't be reached.", diagnostics.KeyErr, err)
+		if n := s.unreached.next(denialPause); n > 0 {
+			s.log.WarnContext(ctx, "A connection is closed: the application can't be reached.", diagnostics.KeyErr, err, "connections", n)
+		}
 		return
 	}
 	defer far.Close()

@@ -303,12 +303,12 @@ func (t *Tunnel) guarded(names hosts, carrier *carrier) http.Handler {
 		case !names.permits(r.Host):
 			refuse(w, http.StatusForbidden, kindHost, "the host name %q isn't one of this tunnel's: use localhost, or add the name to %s", r.Host, t.opts.Names.Of("allowed_hosts"))
 		case !names.permitsOrigin(r, t.public(r)):
-			refuse(w, http.StatusForbidden, kindHost, "a web page of another site (%q) may not do this; add its host to %s if it may", r.Header.Get("Origin"), t.opts.Names.Of("allowed_hosts"))
+			refuse(w, http.StatusForbidden, kindHost, "a web page of another site (%q) may not do this; add its host to %s if it may", asker(r), t.opts.Names.Of("allowed_hosts"))
 		case !t.listening.token.admit(r.Header):
 			w.Header().Set("Www-Authenticate", `Bearer realm="rollcall"`)
 			refuse(w, http.StatusUnauthorized, kindToken, "this tunnel wants a bearer token, in Proxy-Authorization or Authorization")
 		case teleportsOwn(r.URL.Path):
-			refuse(w, http.StatusForbidden, kindPath, "%s is answered by Teleport and not by the application, and would concern everybody who uses this tunnel", r.URL.Path)
+			refuseOwn(w, r.URL.Path, "tunnel")
 		default:
 			carrier.serve(w, r)
 		}

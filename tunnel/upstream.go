@@ -195,7 +195,7 @@ func (u *upstream) get(ctx context.Context) (*generation, error) {
 			}
 			return nil, err
 		case <-ctx.Done():
-			return nil, ctx.Err()
+			return nil, context.Cause(ctx)
 		}
 	}
 }

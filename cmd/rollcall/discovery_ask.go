@@ -20,7 +20,6 @@ import (
 	"github.com/gravitational/trace"
 
 	"rollcall/config"
-	"rollcall/diagnostics"
 	"rollcall/discovery/settings"
 	"rollcall/failure"
 )
@@ -172,7 +171,7 @@ func (c *discoveryCommand) answerHere(ctx context.Context, cfg *config.Config, q
 // loggers returns a log of what goes wrong, since the command's output is the
 // answer, and one of every write.
 func (c *discoveryCommand) loggers(cfg *config.Config) (log, audit *slog.Logger) {
-	audit = diagnostics.NewLogger(c.env.Stderr, string(cfg.LogFormat), c.global.debug, c.env.Getenv("JOURNAL_STREAM"))
+	audit = newLogger(c.env, string(cfg.LogFormat), c.global.debug)
 	if c.global.debug {
 		return audit, audit
 	}

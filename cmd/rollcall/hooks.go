@@ -167,7 +167,7 @@ func testHooks(ctx context.Context, cfg *config.Config, env environment, g *glob
 		return failure.New(failure.Configuration, "output %s has no hooks: add on_renewal or hooks_dir to it", name)
 	}
 	options := runnerOptions(out, env)
-	options.Log = diagnostics.NewLogger(env.Stderr, string(cfg.LogFormat), g.debug, env.Getenv("JOURNAL_STREAM"))
+	options.Log = newLogger(env, string(cfg.LogFormat), g.debug)
 	runner, err := hooks.NewRunner(options)
 	if err != nil {
 		return err

@@ -186,7 +186,7 @@ func flagErrors(err error, names tunnel.Names) error {
 // proxyApp serves one application until ctx ends or a signal comes.
 func proxyApp(ctx context.Context, f *appFlags, env environment, g *globals) error {
 	footprint.Tune(env.Getenv)
-	log := diagnostics.NewLogger(env.Stderr, g.logFormat, g.debug, env.Getenv("JOURNAL_STREAM"))
+	log := newLogger(env, g.logFormat, g.debug)
 	ctx, stop := signal.NotifyContext(ctx, syscall.SIGINT, syscall.SIGTERM)
 	defer stop()
 	context.AfterFunc(ctx, stop) // a second signal kills

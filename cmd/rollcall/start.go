@@ -12,7 +12,6 @@ import (
 	"github.com/spf13/pflag"
 
 	"rollcall/config"
-	"rollcall/diagnostics"
 	"rollcall/failure"
 	"rollcall/internal/footprint"
 	"rollcall/internal/version"
@@ -123,7 +122,7 @@ func fromEnvironment(o *config.Overrides, env environment) {
 // start runs the agent until it's done or told to stop.
 func start(ctx context.Context, cfg *config.Config, env environment, format string) error {
 	footprint.Tune(env.Getenv)
-	log := diagnostics.NewLogger(env.Stderr, string(cfg.LogFormat), cfg.Debug, env.Getenv("JOURNAL_STREAM"))
+	log := newLogger(env, string(cfg.LogFormat), cfg.Debug)
 	log.Info("rollcall starts.", "version", version.Version(), "config", cfg)
 	if cfg.Cluster.Insecure {
 		log.Warn("insecure is set: whoever answers at the cluster's address is trusted, and may take the join token.")
