@@ -112,9 +112,18 @@ func TestAFailureAfterAnEarlyAnswerIsMended(t *testing.T) {
 	require.EqualValues(t, 2, asked.Load())
 }
 
-type panickyObserver struct{}
+// panickyObserver panics while it's told to.
+type panickyObserver struct {
+	prometheus.Observer
+	panics atomic.Bool
+}
 
-func (panickyObserver) Observe(float64) { panic("as a fault would") }
+func (o *panickyObserver) Observe(seconds float64) {
+	if o.panics.Load() {
+		panic("as a fault would")
+	}
+	o.Observer.Observe(seconds)
+}
 
 // TestAFaultEndsItsConnectionsAlone: those of one client, on both sides.
 func TestAFaultEndsItsConnectionsAlone(t *testing.T) {
@@ -125,19 +134,20 @@ func TestAFaultEndsItsConnectionsAlone(t *testing.T) {
 		ended <- struct{}{}
 	})
 	r := run(t, addr, nil)
+	observer := &panickyObserver{Observer: r.counts.latency}
+	r.counts.latency = observer
 	other := r.connect(t)
 	other.send(t, post)
 	require.Equal(t, "ok", other.answer(t).body)
-	healthy := r.counts.latency
 
-	r.counts.latency = panickyObserver{}
+	observer.panics.Store(true)
 	for _, l := range []*localClient{r.connect(t), other} {
 		l.send(t, "GET / HTTP/1.1\r\nHost: localhost\r\n\r\n")
 		_, err := l.in.ReadByte()
 		require.ErrorIs(t, err, io.EOF)
 		<-ended
 	}
-	r.counts.latency = healthy
+	observer.panics.Store(false)
 
 	require.Equal(t, "ok", r.connect(t).get(t, "/").body)
 	require.Contains(t, r.log.String(), "internal fault")
