@@ -128,8 +128,9 @@ func (s *AppSession) PublicHost() string {
 }
 
 // DialHTTP opens a connection for HTTP/1.1 requests to the application. HTTP/2
-// isn't asked for: Teleport 14's proxy doesn't offer it for applications, and a
-// WebSocket couldn't use it. While the proxy refuses or cuts connections it tries again for some seconds.
+// isn't asked for: where both are offered, Teleport 14's proxy chooses HTTP/1.1,
+// and a WebSocket couldn't use the other. While the proxy refuses or cuts
+// connections it tries again for some seconds.
 func (s *AppSession) DialHTTP(ctx context.Context) (net.Conn, error) {
 	return s.dial(ctx, alpnHTTP)
 }

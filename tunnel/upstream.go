@@ -223,9 +223,9 @@ func (u *upstream) after(ctx context.Context, attempts uint64, until time.Time) 
 }
 
 // newTransport keeps connections that bear one certificate. They speak HTTP/1.1:
-// Teleport 14's proxy offers nothing else where a certificate leads to an
-// application, and a WebSocket needs it. What dials asks for it by ALPN, so that
-// a proxy that offers HTTP/2 as well isn't misunderstood.
+// Teleport 14's proxy chooses that of itself where a client offers HTTP/2 as well,
+// and a WebSocket needs it. What dials asks for it by ALPN, so that a proxy that
+// would choose the other isn't misunderstood.
 func (u *upstream) newTransport(session Session) *http.Transport {
 	dial := func(ctx context.Context, _, _ string) (net.Conn, error) {
 		return u.dial(ctx, session.DialHTTP)
