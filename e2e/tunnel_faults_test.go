@@ -6,8 +6,6 @@ import (
 	"fmt"
 	"io"
 	"net/http"
-	"regexp"
-	"strconv"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -222,18 +220,4 @@ func TestTunnelStops(t *testing.T) {
 	require.Equal(t, "slow", last.body)
 	_, err = v.try(v.request(t, http.MethodGet, "/echo", nil))
 	require.ErrorIs(t, err, syscall.ECONNREFUSED)
-}
-
-// renewals is how often a service was renewed so far, as /metrics has it.
-func renewals(t *testing.T, address, service string) int {
-	t.Helper()
-	_, metrics := get(t, address+"/metrics")
-	found := regexp.MustCompile(`(?m)^rollcall_renewals_total\{[^}]*service="`+service+`"[^}]*\} (\d+)$`).FindAllStringSubmatch(metrics, -1)
-	sum := 0
-	for _, match := range found {
-		n, err := strconv.Atoi(match[1])
-		require.NoError(t, err)
-		sum += n
-	}
-	return sum
 }
