@@ -15,6 +15,11 @@ type CertRequest struct {
 type ApplicationRequest struct {
 	CertRequest
 	AppName string
+	// NewSession asks for another application session than the one that is kept:
+	// the proxy seems not to take such any more. That the server still has it says
+	// little: several may be about to be deleted one by one, and caches hear of
+	// that at different times.
+	NewSession bool
 }
 
 // IdentityRequest asks for a certificate for API and SSH use.

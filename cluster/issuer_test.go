@@ -67,6 +67,13 @@ func TestDeletedSessionIsMadeAnew(t *testing.T) {
 	s.fake.set(func(i *fakeIssuing) { clear(i.sessions) })
 	s.app(t, "web", time.Hour)
 	require.Equal(t, 2, s.fake.called("CreateAppSession"))
+
+	doubted := appRequest("web", time.Hour)
+	doubted.NewSession = true // whatever the server says
+	_, err := s.issuer.Application(t.Context(), doubted)
+	require.NoError(t, err)
+	s.app(t, "web", time.Hour)
+	require.Equal(t, 3, s.fake.called("CreateAppSession"), "the new one is kept")
 }
 
 func TestSessionThatCanNotBeLookedForIsKept(t *testing.T) {

@@ -58,6 +58,13 @@ func newSessions(bot *Bot, creds *Credentials, log *slog.Logger) *sessions {
 
 func (s *sessions) close() { s.watch.close() }
 
+// forget has the next get make a session for the application.
+func (s *sessions) forget(app string) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	delete(s.byApp, app)
+}
+
 // get returns the application's session, a kept one if a certificate of this
 // ttl still fits and the server still has it.
 func (s *sessions) get(ctx context.Context, clt *connection, app types.Application, ttl time.Duration) (*session, error) {

@@ -182,26 +182,40 @@ func TestDeletedSessionIsReplaced(t *testing.T) {
 	agent := s.start(t, s.document(t, document{}))
 	s.awaitFile(t, agent, "out")
 	old := s.serial(t, "out")
-	sessions := s.cluster.AppSessions(t, s.bot.User)
-	require.Len(t, sessions, 1)
 
-	admin := s.cluster.Client(t)
-	require.NoError(t, admin.DeleteAppSession(t.Context(), types.DeleteAppSessionRequest{SessionID: sessions[0].GetName()}))
-	// The list comes from the backend; the agent, like this, asks the cache.
-	harness.Eventually(t, patience, "the end of the session", func() error {
-		_, err := admin.GetAppSession(t.Context(), types.GetAppSessionRequest{SessionID: sessions[0].GetName()})
-		if trace.IsNotFound(err) {
-			return nil
-		}
-		return fmt.Errorf("it's still there (%w)", err)
-	})
+	dead := s.deleteSessions(t)
+	require.Len(t, dead, 1)
 	agent.Signal(t, syscall.SIGHUP)
 
 	s.awaitSerial(t, agent, "out", old)
 	s.fetches(t, "out")
 	fresh := s.cluster.AppSessions(t, s.bot.User)
 	require.Len(t, fresh, 1)
-	require.NotEqual(t, sessions[0].GetName(), fresh[0].GetName())
+	require.NotEqual(t, dead[0], fresh[0].GetName())
+}
+
+// deleteSessions deletes the bot's application sessions, as an administrator may,
+// and returns their names once the cluster has forgotten them.
+func (s *stage) deleteSessions(t *testing.T) (names []string) {
+	t.Helper()
+	admin := s.cluster.Client(t)
+	for _, session := range s.cluster.AppSessions(t, s.bot.User) {
+		names = append(names, session.GetName())
+	}
+	for _, name := range names {
+		require.NoError(t, admin.DeleteAppSession(t.Context(), types.DeleteAppSessionRequest{SessionID: name}))
+	}
+	for _, name := range names {
+		// The list comes from the backend; the agent, like this, asks the cache.
+		harness.Eventually(t, patience, "the end of the session", func() error {
+			_, err := admin.GetAppSession(t.Context(), types.GetAppSessionRequest{SessionID: name})
+			if trace.IsNotFound(err) {
+				return nil
+			}
+			return fmt.Errorf("it's still there (%w)", err)
+		})
+	}
+	return names
 }
 
 func TestLockedBotSaysSoAndGoesOnAfterwards(t *testing.T) {

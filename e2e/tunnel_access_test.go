@@ -198,6 +198,7 @@ func TestApplicationProxy(t *testing.T) {
 	} {
 		reaches(t, "http://"+host+"/echo", web)
 	}
+	t.Run("all of HTTP", func(t *testing.T) { s.carriesHTTP(t, visitThrough(t, at, s.app.Name), 64<<20) })
 	for url, want := range map[string][2]string{
 		"http://no-such-app/echo":              {"404", "no-such-app"},
 		"http://" + foreign.app.Name + "/echo": {"404", foreign.app.Name},

@@ -6,11 +6,8 @@ import (
 	"fmt"
 	"io"
 	"net/http"
-	"regexp"
-	"strconv"
 	"strings"
 	"sync"
-	"sync/atomic"
 	"syscall"
 	"testing"
 	"time"
@@ -24,81 +21,114 @@ import (
 const recovery = 2 * time.Second
 
 // TestTunnelOutlivesTheProxy kills the cluster during traffic and starts it
-// again: the tunnel is back as soon as the proxy is, without a restart.
+// again: every way to an application is back as soon as the proxy is, without a
+// restart.
 func TestTunnelOutlivesTheProxy(t *testing.T) {
 	t.Parallel()
 	c := suite.NewCluster(t, harness.ClusterOptions{})
 	s := newTunnelStageOn(t, c)
-	agent := s.start(t, s.services(t, "", s.tunnel("tunnel", "")))
-	awaitReady(t, agent, diagnostics(t, agent))
+	agent := s.start(t, s.services(t, "", s.tunnel("tunnel", "")+s.tcpTunnel(t, "tcp")+
+		"  - {type: application-proxy, name: all, listen: \"tcp://127.0.0.1:0\"}\n"))
+	address := diagnostics(t, agent)
+	awaitReady(t, agent, address)
 	s.files(t, "credential_ttl: 1h")
 	command, at := s.command(t, "--port=0")
-	ways := map[string]*visitor{"service": visit(t, listening(t, agent, "tunnel")), "command": visit(t, at)}
-	cert, err := pair(s.place("out"))
-	require.NoError(t, err)
-	direct := func() error {
-		answer, err := c.FetchWith(t.Context(), s.app, cert, "/echo")
-		if err != nil {
-			return err
-		}
-		return reply{status: answer.Status, header: http.Header{"Webapp": {s.web.Name}}, body: answer.Body}.fromApplication(s.web)
+	pages := map[string]*visitor{
+		"service": visit(t, listening(t, agent, "tunnel")),
+		"command": visit(t, at),
+		"proxy":   visitThrough(t, listening(t, agent, "all"), s.app.Name),
 	}
+	tcp := listening(t, agent, "tcp")
+	ways := map[string]func() error{"tcp": func() error { return tryCall(t, tcp) }}
+	for name, v := range pages {
+		ways[name] = func() error { return v.tryReach(t, s.web) }
+	}
+	for name, try := range ways {
+		harness.Eventually(t, patience, name, try)
+	}
+	direct := s.direct(t)
 	require.NoError(t, direct())
-
-	var traffic sync.WaitGroup
-	ctx, endTraffic := context.WithCancel(t.Context())
-	defer traffic.Wait()
-	defer endTraffic()
-	for _, v := range ways {
-		traffic.Go(func() {
-			for ctx.Err() == nil {
-				_ = v.tryReach(t, s.web) // failures are what an outage is
-				time.Sleep(20 * time.Millisecond)
-			}
-		})
-	}
-	for name, v := range ways {
-		harness.Eventually(t, patience, name, func() error { return v.tryReach(t, s.web) })
-	}
+	endTraffic := keepTrying(t, ways)
 
 	c.Kill()
-	for name, v := range ways {
+	for name, v := range pages {
 		began := time.Now()
 		answer := v.get(t, "/echo")
 		require.Contains(t, []int{http.StatusBadGateway, http.StatusServiceUnavailable}, answer.status, "%s: %s", name, answer.body)
 		require.Equal(t, "upstream", answer.header.Get("X-Rollcall-Error"), answer.body)
 		require.Less(t, time.Since(began), 15*time.Second, "%s keeps its clients waiting", name)
 	}
+	call(t, tcp).ends(t) // it's told by the end of its connection
+	for _, service := range []string{"tunnel", "tcp", "all"} {
+		require.Positive(t, measured(t, address, "rollcall_tunnel_dials_total", service, `result="failure"`), service)
+	}
 	c.Start(t)
 
-	// Each is timed from the moment that the proxy itself serves again.
-	back := map[string]time.Time{}
-	var mu sync.Mutex
-	var watching sync.WaitGroup
-	watch := func(name string, check func() error) {
-		watching.Go(func() {
-			if harness.Poll(t.Context(), patience, check) == nil {
-				mu.Lock()
-				back[name] = time.Now()
-				mu.Unlock()
+	ways["direct"] = direct
+	back := returns(t, ways)
+	for name := range ways {
+		behind := back[name].Sub(back["direct"])
+		t.Logf("%s: %v after a direct request", name, behind.Round(time.Millisecond))
+		require.Less(t, behind, recovery, name)
+	}
+	endTraffic()
+	stop(t, agent)
+	stop(t, command)
+}
+
+// direct makes a request of the proxy itself, with the certificate in dir/out.
+func (s *tunnelStage) direct(t *testing.T) func() error {
+	t.Helper()
+	cert, err := pair(s.place("out"))
+	require.NoError(t, err)
+	return func() error {
+		answer, err := s.cluster.FetchWith(t.Context(), s.app, cert, "/echo")
+		if err != nil {
+			return err
+		}
+		return reply{status: answer.Status, header: http.Header{"Webapp": {s.web.Name}}, body: answer.Body}.fromApplication(s.web)
+	}
+}
+
+// keepTrying uses each way all the time, whatever comes of it, until it's told
+// to end.
+func keepTrying(t *testing.T, ways map[string]func() error) (end func()) {
+	ctx, cancel := context.WithCancel(t.Context())
+	var traffic sync.WaitGroup
+	for _, try := range ways {
+		traffic.Go(func() {
+			for ctx.Err() == nil {
+				_ = try() // failures are what an outage is
+				time.Sleep(20 * time.Millisecond)
 			}
 		})
 	}
-	watch("direct", direct)
-	for name, v := range ways {
-		watch(name, func() error { return v.tryReach(t, s.web) })
+	end = func() { cancel(); traffic.Wait() }
+	t.Cleanup(end)
+	return end
+}
+
+// returns waits until all ways work, and tells since when each does.
+func returns(t *testing.T, ways map[string]func() error) map[string]time.Time {
+	t.Helper()
+	// mu protects the following.
+	var mu sync.Mutex
+	back := map[string]time.Time{}
+	var watching sync.WaitGroup
+	for name, try := range ways {
+		watching.Go(func() {
+			if harness.Poll(t.Context(), patience, try) == nil {
+				mu.Lock()
+				defer mu.Unlock()
+				back[name] = time.Now()
+			}
+		})
 	}
 	watching.Wait()
 	for name := range ways {
-		require.Contains(t, back, "direct")
-		require.Contains(t, back, name)
-		t.Logf("%s: %v after a direct request", name, back[name].Sub(back["direct"]).Round(time.Millisecond))
-		require.Less(t, back[name].Sub(back["direct"]), recovery, name)
+		require.Contains(t, back, name, "it isn't back")
 	}
-	endTraffic()
-	traffic.Wait()
-	stop(t, agent)
-	stop(t, command)
+	return back
 }
 
 // TestTunnelRenewsUnderLoad outlives its first certificate, and several more:
@@ -106,43 +136,76 @@ func TestTunnelOutlivesTheProxy(t *testing.T) {
 func TestTunnelRenewsUnderLoad(t *testing.T) {
 	t.Parallel()
 	s := newTunnelStage(t)
-	agent := s.start(t, s.services(t, "credential_ttl: 1m\nrenewal_interval: 5s", s.tunnel("tunnel", "")))
+	agent := s.start(t, s.services(t, "credential_ttl: 1m\nrenewal_interval: 5s", s.tunnel("tunnel", "")+s.tcpTunnel(t, "tcp")))
 	address := diagnostics(t, agent)
 	services := awaitReady(t, agent, address)
+	// Nothing here is of a later certificate than these.
+	v, tcp := visit(t, listening(t, agent, "tunnel")), listening(t, agent, "tcp")
+	socket, stream, conn := v.socketTo(t), visit(t, v.at).listen(t), call(t, tcp)
+	conn.says(t, "hello")
 	first := services["tunnel"].NotAfter
-	require.WithinDuration(t, time.Now(), first, time.Minute)
-	v := visit(t, listening(t, agent, "tunnel"))
-	socket, stream := v.socketTo(t), visit(t, v.at).listen(t)
-
-	var requests atomic.Int64
-	problems := make(chan error, 4)
-	for range cap(problems) {
-		go func() {
-			for time.Now().Before(first.Add(3 * time.Second)) {
-				if err := v.tryReach(t, s.web); err != nil {
-					problems <- fmt.Errorf("request %d: %w", requests.Load(), err)
-					return
-				}
-				requests.Add(1)
-				time.Sleep(20 * time.Millisecond)
-			}
-			problems <- nil
-		}()
+	if other := services["tcp"].NotAfter; other.After(first) {
+		first = other
 	}
-	for n := 0; time.Now().Before(first.Add(3 * time.Second)); n++ {
+	require.WithinDuration(t, time.Now(), first, time.Minute)
+	end := first.Add(3 * time.Second)
+
+	count := underLoad(t, end, map[string]func() error{
+		"GET":  func() error { return v.tryReach(t, s.web) },
+		"POST": func() error { _, err := v.tryPost(t, 20_000); return err },
+		"TCP":  func() error { return tryCall(t, tcp) },
+	})
+	for n := 0; time.Now().Before(end); n++ {
 		socket.says(t, fmt.Sprint("message ", n))
 		stream.next(t, s.web, fmt.Sprint("event ", n))
+		conn.says(t, fmt.Sprint("line ", n))
 		time.Sleep(200 * time.Millisecond)
 	}
-	for range cap(problems) {
-		require.NoError(t, <-problems)
+	for name, n := range count() {
+		t.Logf("%s: %d, none failed", name, n)
+		require.Greater(t, n, 100, name)
 	}
-
-	renewed := renewals(t, address, "tunnel")
-	t.Logf("%d requests, %d renewals", requests.Load(), renewed)
-	require.Greater(t, renewed, 5)
+	for _, service := range []string{"tunnel", "tcp"} {
+		renewed := renewals(t, address, service)
+		t.Logf("%s: %d renewals", service, renewed)
+		require.Greater(t, renewed, 5, service)
+	}
 	require.Empty(t, s.cluster.Locks(t, s.bot))
 	stop(t, agent)
+}
+
+// underLoad has two clients of each kind try again and again until then. count
+// waits for them, and fails the test if one failed even once.
+func underLoad(t *testing.T, end time.Time, kinds map[string]func() error) (count func() map[string]int) {
+	const each = 2
+	type outcome struct {
+		kind string
+		n    int
+		err  error
+	}
+	outcomes := make(chan outcome, each*len(kinds))
+	for kind, try := range kinds {
+		for range each {
+			go func() {
+				o := outcome{kind: kind}
+				for ; o.err == nil && time.Now().Before(end); o.n++ {
+					o.err = try()
+					time.Sleep(20 * time.Millisecond)
+				}
+				outcomes <- o
+			}()
+		}
+	}
+	return func() map[string]int {
+		t.Helper()
+		counts := map[string]int{}
+		for range cap(outcomes) {
+			o := <-outcomes
+			require.NoError(t, o.err, "%s %d", o.kind, o.n)
+			counts[o.kind] += o.n
+		}
+		return counts
+	}
 }
 
 // TestTunnelAwaitsItsApplication starts before there is an application.
@@ -222,18 +285,4 @@ func TestTunnelStops(t *testing.T) {
 	require.Equal(t, "slow", last.body)
 	_, err = v.try(v.request(t, http.MethodGet, "/echo", nil))
 	require.ErrorIs(t, err, syscall.ECONNREFUSED)
-}
-
-// renewals is how often a service was renewed so far, as /metrics has it.
-func renewals(t *testing.T, address, service string) int {
-	t.Helper()
-	_, metrics := get(t, address+"/metrics")
-	found := regexp.MustCompile(`(?m)^rollcall_renewals_total\{[^}]*service="`+service+`"[^}]*\} (\d+)$`).FindAllStringSubmatch(metrics, -1)
-	sum := 0
-	for _, match := range found {
-		n, err := strconv.Atoi(match[1])
-		require.NoError(t, err)
-		sum += n
-	}
-	return sum
 }

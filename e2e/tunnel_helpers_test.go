@@ -10,6 +10,7 @@ import (
 	"net"
 	"net/http"
 	"net/http/cookiejar"
+	"net/url"
 	"regexp"
 	"strings"
 	"testing"
@@ -78,6 +79,14 @@ func (s *stage) tunnel(name, options string) string {
 	return fmt.Sprintf("  - {type: application-tunnel, name: %s, listen: \"tcp://127.0.0.1:0\", app_name: %s, %s}\n", name, s.app.Name, options)
 }
 
+// tcpTunnel is a service for a TCP application that the stage's role reaches,
+// and that it makes.
+func (s *stage) tcpTunnel(t *testing.T, name string) string {
+	t.Helper()
+	app := s.cluster.CreateApp(t, s.app.Name+"-tcp", harness.NewTCPApp(t).URL, map[string]string{"team": s.app.Name})
+	return fmt.Sprintf("  - {type: application-tunnel, name: %s, listen: \"tcp://127.0.0.1:0\", app_name: %s}\n", name, app.Name)
+}
+
 // startTunnel starts an agent with one tunnel and waits until it's ready. It
 // returns the tunnel's HOST:PORT.
 func (s *stage) startTunnel(t *testing.T, times, options string) (*harness.Process, string) {
@@ -136,6 +145,8 @@ type visitor struct {
 	*http.Client
 	// at is HOST:PORT or the path of a socket.
 	at string
+	// name is the host that it asks for; empty: at.
+	name string
 	// header is sent with each request.
 	header http.Header
 }
@@ -155,6 +166,17 @@ func visit(t *testing.T, at string) *visitor {
 	}
 }
 
+// visitThrough is visit with an HTTP proxy at HOST:PORT, for one host.
+func visitThrough(t *testing.T, at, name string) *visitor {
+	t.Helper()
+	v := visit(t, at)
+	v.name = name
+	transport, ok := v.Transport.(*http.Transport)
+	require.True(t, ok)
+	transport.Proxy = http.ProxyURL(&url.URL{Scheme: "http", Host: at})
+	return v
+}
+
 // dialer connects to HOST:PORT or the path of a socket, whatever it's asked for.
 func dialer(at string) func(ctx context.Context, _, _ string) (net.Conn, error) {
 	network := "tcp"
@@ -168,10 +190,14 @@ func dialer(at string) func(ctx context.Context, _, _ string) (net.Conn, error) 
 
 // host is what such a client calls the tunnel.
 func (v *visitor) host() string {
-	if strings.HasPrefix(v.at, "/") {
+	switch {
+	case v.name != "":
+		return v.name
+	case strings.HasPrefix(v.at, "/"):
 		return "localhost"
+	default:
+		return v.at
 	}
-	return v.at
 }
 
 // request makes a request of the tunnel.
@@ -261,13 +287,31 @@ func (v *visitor) echo(t *testing.T, path string) harness.Echo {
 // all of it arrives.
 func (v *visitor) post(t *testing.T, size int64) {
 	t.Helper()
+	_, err := v.tryPost(t, size)
+	require.NoError(t, err)
+}
+
+// tryPost is post for a loop. It returns the answer also where that isn't what
+// it should be.
+func (v *visitor) tryPost(t *testing.T, size int64) (reply, error) {
+	t.Helper()
 	hash := newHash()
 	body := io.TeeReader(io.LimitReader(&harness.Endless{}, size), hash)
-	answer := v.do(t, v.request(t, http.MethodPost, "/count", io.NopCloser(body)))
-	require.Equal(t, http.StatusOK, answer.status, answer.body)
+	answer, err := v.try(v.request(t, http.MethodPost, "/count", io.NopCloser(body)))
+	if err != nil {
+		return answer, err
+	}
+	if answer.status != http.StatusOK {
+		return answer, fmt.Errorf("answer %d: %.300s", answer.status, answer.body)
+	}
 	var counted harness.Count
-	require.NoError(t, json.Unmarshal([]byte(answer.body), &counted))
-	require.Equal(t, harness.Count{Bytes: size, SHA256: fmt.Sprintf("%x", hash.Sum(nil))}, counted)
+	if err := json.Unmarshal([]byte(answer.body), &counted); err != nil {
+		return answer, fmt.Errorf("answer %.300s: %w", answer.body, err)
+	}
+	if want := (harness.Count{Bytes: size, SHA256: fmt.Sprintf("%x", hash.Sum(nil))}); counted != want {
+		return answer, fmt.Errorf("%+v arrived of %+v", counted, want)
+	}
+	return answer, nil
 }
 
 // download gets that many bytes and fails unless they're the application's.

@@ -59,7 +59,7 @@ func (v *visitor) socketTo(t *testing.T) *socket {
 	t.Helper()
 	header := v.header.Clone()
 	if !strings.HasPrefix(v.at, "/") {
-		header.Set("Origin", "http://"+v.at)
+		header.Set("Origin", "http://"+v.host())
 	}
 	conn, response, err := (&websocket.Dialer{NetDialContext: dialer(v.at), HandshakeTimeout: patience}).DialContext(
 		t.Context(), "ws://"+v.host()+"/ws", header)
@@ -101,6 +101,16 @@ func call(t *testing.T, at string) *line {
 	require.NoError(t, err)
 	t.Cleanup(func() { _ = conn.Close() })
 	return &line{conn}
+}
+
+// tryCall opens a connection, uses it once and closes it.
+func tryCall(t *testing.T, at string) error {
+	conn, err := dialer(at)(t.Context(), "", "")
+	if err != nil {
+		return err
+	}
+	defer conn.Close()
+	return (&line{conn}).trySay("hello")
 }
 
 // says sends bytes and waits for the same.

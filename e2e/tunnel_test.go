@@ -32,7 +32,8 @@ func TestTunnelHTTP(t *testing.T) {
 	s := newTunnelStage(t)
 	path := filepath.Join(s.dir, "tunnel.sock")
 	agent := s.start(t, s.services(t, "", s.tunnel("tunnel", "max_connections: 1100, access_log: true")+
-		fmt.Sprintf("  - {type: application-tunnel, name: socket, listen: \"unix://%s\", app_name: %s, socket: {mode: \"0600\"}}\n", path, s.app.Name)))
+		fmt.Sprintf("  - {type: application-tunnel, name: socket, listen: \"unix://%s\", app_name: %s, socket: {mode: \"0600\"}}\n", path, s.app.Name)+
+		s.tunnel("counted", "")))
 	diag := diagnostics(t, agent)
 	awaitReady(t, agent, diag)
 	s.files(t, "credential_ttl: 1h")
@@ -60,6 +61,7 @@ func TestTunnelHTTP(t *testing.T) {
 			}
 		})
 	}
+	t.Run("metrics", func(t *testing.T) { s.countsRequests(t, diag, "counted", visit(t, listening(t, agent, "counted"))) })
 	if t.Failed() {
 		return
 	}

@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"net"
+	"sync/atomic"
 
 	"github.com/gravitational/trace"
 
@@ -49,15 +50,24 @@ type issued struct {
 	issuer  Issuer
 	dialer  *cluster.AppDialer
 	request cluster.ApplicationRequest
+	doubted atomic.Bool
 }
+
+// Doubt has the next certificate issued on a session of its own.
+func (s *issued) Doubt() { s.doubted.Store(true) }
 
 // Fetch has a certificate issued.
 func (s *issued) Fetch(ctx context.Context) (Routed, error) {
 	if err := s.dialer.Find(ctx); failure.KindOf(err) == failure.Configuration {
 		return Routed{}, trace.Wrap(err) // such as an Auth Service in place of a proxy
 	}
-	creds, app, err := s.issuer.RoutedApplication(ctx, s.request)
+	request := s.request
+	request.NewSession = s.doubted.Swap(false)
+	creds, app, err := s.issuer.RoutedApplication(ctx, request)
 	if err != nil {
+		if request.NewSession {
+			s.doubted.Store(true)
+		}
 		return Routed{}, trace.Wrap(err)
 	}
 	return NewRouted(creds, app, s.dialer), nil

@@ -36,6 +36,13 @@ type Source interface {
 	Fetch(ctx context.Context) (Routed, error)
 }
 
+// doubter is a Source that keeps what certificates rest on from one to the next.
+type doubter interface {
+	// Doubt has the next certificate rest on nothing that was kept: the last one
+	// isn't taken. It's safe for concurrent use.
+	Doubt()
+}
+
 // keeper keeps a certificate fresh for an upstream. Run is called once;
 // everything else is safe for concurrent use.
 type keeper struct {

@@ -116,6 +116,9 @@ func (k *keeper) suspect(reason string, sure bool) (attempts uint64, until time.
 	futile.asks(now, longest)
 	a.count++
 	a.last, a.attempts, a.suspected = now, attempts, true
+	if source, ok := k.source.(doubter); ok {
+		source.Doubt()
+	}
 	k.renewNow(reason)
 	return attempts, now.Add(patience), true
 }
