@@ -42,6 +42,7 @@ func (c *Config) Check() error {
 	c.nameItems()
 	c.checkOutputs()
 	c.checkServices()
+	c.checkListeners()
 	c.checkHooks()
 	c.checkDiagnostics()
 	c.checkLogFormat()
@@ -192,6 +193,7 @@ func (c *Config) checkOutputs() {
 // checkServices asks the rooms about the services' options.
 func (c *Config) checkServices() {
 	for _, s := range c.Services {
+		c.checkZeroes(s)
 		c.room(s.Path, s.Options)
 		name := joinPath(s.Path, "name")
 		if named, ok := s.Options.(interface{ NameMatters() string }); ok && !c.given(name) {

@@ -33,10 +33,19 @@ func (n Note) String() string {
 	return Position{n.File, n.Line, n.Column}.String() + ": " + n.Message
 }
 
+// NoteOn is a note on what the file has under a key: "services[0].listen".
+func (c *Config) NoteOn(key, message string) Note {
+	at, ok := c.places[key]
+	if !ok {
+		at = Position{File: c.File}
+	}
+	return Note{at.File, at.Line, at.Column, key + " " + message}
+}
+
 // Notes says what the configuration needs that reading it can't show to be
-// there. Check it first.
+// there, and what it opens. Check it first.
 func (c *Config) Notes() []Note {
-	notes := c.hiddenNotes()
+	notes := append(c.hiddenNotes(), c.listenerNotes()...)
 	for _, out := range c.Outputs {
 		if out.Common == nil {
 			continue

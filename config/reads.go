@@ -102,6 +102,17 @@ func listenOptions(s Service) *tunnel.ListenOptions {
 	return nil
 }
 
+// TokenFiles are the files that services' bearer tokens are read from.
+func (c *Config) TokenFiles() []Read {
+	var r reads
+	for _, s := range c.Services {
+		if listens := listenOptions(s); listens != nil {
+			r.add(s.Path+".bearer_token", listens.BearerToken)
+		}
+	}
+	return r
+}
+
 // Secrets are the names of the systemd credentials that services read, by their
 // keys.
 func (c *Config) Secrets() map[string]string {
@@ -150,11 +161,6 @@ func (c *Config) appendHidden(notes []Note, read Read, where string) []Note {
 	if setting == "" {
 		return notes
 	}
-	at, ok := c.places[read.Key]
-	if !ok {
-		at = Position{File: c.File}
-	}
-	return append(notes, Note{at.File, at.Line, at.Column, fmt.Sprintf(
-		"%s is %s, which the sandbox of a systemd unit hides (%s): put it elsewhere, %s",
-		read.Key, read.Path, setting, where)})
+	return append(notes, c.NoteOn(read.Key, fmt.Sprintf(
+		"is %s, which the sandbox of a systemd unit hides (%s): put it elsewhere, %s", read.Path, setting, where)))
 }

@@ -67,7 +67,7 @@ func (d *decoder) scalar(n *yaml.Node, path string, v reflect.Value) {
 	case reflect.Int:
 		number, err := strconv.Atoi(n.Value)
 		if err != nil {
-			d.wrongType(n, path, scalarNoun(v.Kind()))
+			d.fail(n, path, fmt.Sprintf("%s must be a whole number, not %q", path, short(n.Value)), "write it in digits, such as 10")
 			return
 		}
 		v.SetInt(int64(number))

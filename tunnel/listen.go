@@ -10,6 +10,7 @@ import (
 	"os"
 	"path/filepath"
 	"strconv"
+	"strings"
 	"sync"
 	"syscall"
 	"time"
@@ -126,6 +127,9 @@ func bindUnix(path string, opts SocketOptions, names Names) (*endpoint, error) {
 		return nil, err
 	}
 	private, err := os.MkdirTemp(filepath.Dir(path), ".rc-")
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil, noDirectory(path, err)
+	}
 	if err != nil {
 		return fail(err)
 	}
@@ -150,6 +154,17 @@ func bindUnix(path string, opts SocketOptions, names Names) (*endpoint, error) {
 		return fail(err)
 	}
 	return &endpoint{Listener: listener, unix: true, display: "unix://" + path, path: path, inode: inode}, nil
+}
+
+// noDirectory says what is to be made before a socket can be. What is below /run
+// is gone after a start of the host, unless somebody makes it each time.
+func noDirectory(path string, err error) error {
+	dir := filepath.Dir(path)
+	remedy := "make it (`mkdir -p " + dir + "`)"
+	if name, ok := strings.CutPrefix(dir, "/run/"); ok {
+		remedy += ", or have systemd make it at each start (RuntimeDirectory=" + name + " in the unit)"
+	}
+	return failure.Wrap(failure.Configuration, err, "the socket %s can't be made, since the directory %s doesn't exist: %s", path, dir, remedy)
 }
 
 // removeStale removes a socket of ours that nobody listens on any more, and

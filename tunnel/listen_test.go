@@ -144,7 +144,9 @@ func TestBindRefuses(t *testing.T) {
 	}{
 		{"a busy port", ListenOptions{Listen: "tcp://" + busy.Addr().String()}, nil, "somebody else listens"},
 		{"a passed socket for all", ListenOptions{Listen: "tcp://127.0.0.1:0"}, wide, "allow_remote"},
-		{"no directory", ListenOptions{Listen: "unix:///nowhere/app.sock"}, nil, "/nowhere/app.sock"},
+		{"no directory", ListenOptions{Listen: "unix:///nowhere/at/app.sock"}, nil, "the socket /nowhere/at/app.sock can't be made, since the directory /nowhere/at doesn't exist: make it (`mkdir -p /nowhere/at`)"},
+		{"no directory below /run", ListenOptions{Listen: "unix:///run/no/where/a.sock"}, nil, "(`mkdir -p /run/no/where`), or have systemd make it at each start (RuntimeDirectory=no/where in the unit)"},
+		{"a directory", ListenOptions{Listen: "unix:///nowhere/"}, nil, "it ends with a slash"},
 		{"no such user", ListenOptions{Listen: "unix://" + filepath.Join(shortDir(t), "s"), Socket: SocketOptions{User: "no-such-user"}}, nil, "no-such-user"},
 	} {
 		t.Run(test.name, func(t *testing.T) {
@@ -152,6 +154,49 @@ func TestBindRefuses(t *testing.T) {
 			require.ErrorContains(t, err, test.want)
 			require.Equal(t, failure.Configuration, failure.KindOf(err))
 		})
+	}
+}
+
+// TestEndpointsAreOneOrTwo: the same address in two spellings is one.
+func TestEndpointsAreOneOrTwo(t *testing.T) {
+	for _, test := range []struct{ listen, want string }{
+		{"tcp://127.0.0.1:1234", "tcp://127.0.0.1:1234"},
+		{"tcp://127.0.0.1:01234/", "tcp://127.0.0.1:1234"},
+		{"tcp://LocalHost:80", "tcp://localhost:80"},
+		{"tcp://[0:0::1]:80", "tcp://[::1]:80"},
+		{"tcp://:80", "tcp://:80"},
+		{"tcp://127.0.0.1:0", ""},
+		{"tcp://127.0.0.1:00", ""},
+		{"unix:///run//x/../a.sock", "unix:///run/a.sock"},
+		{"unix:///run/x/", ""},
+		{"nonsense", ""},
+		{"", ""},
+	} {
+		opts := ListenOptions{Listen: test.listen}
+		require.Equal(t, test.want, opts.Endpoint(), test.listen)
+	}
+}
+
+// TestNotesTellOfWhatIsOpen as the warning at start does.
+func TestNotesTellOfWhatIsOpen(t *testing.T) {
+	for _, test := range []struct {
+		name string
+		opts ListenOptions
+		want bool
+	}{
+		{"open to all", ListenOptions{Listen: "tcp://0.0.0.0:80", AllowRemote: true}, true},
+		{"a name may be any address", ListenOptions{Listen: "tcp://host.internal:80", AllowRemote: true}, true},
+		{"a token is asked for", ListenOptions{Listen: "tcp://0.0.0.0:80", AllowRemote: true, BearerToken: "/etc/token"}, false},
+		{"nobody else can reach it", ListenOptions{Listen: "tcp://127.0.0.1:80", AllowRemote: true}, false},
+		{"refused anyway", ListenOptions{Listen: "tcp://0.0.0.0:80"}, false},
+		{"a socket", ListenOptions{Listen: "unix:///run/a.sock", AllowRemote: true}, false},
+		{"no address", ListenOptions{AllowRemote: true}, false},
+	} {
+		notes := test.opts.Notes()
+		require.Equal(t, test.want, len(notes) == 1, test.name)
+		if test.want {
+			require.Contains(t, notes[0], "other hosts may reach "+test.opts.Listen+", and no bearer_token is asked for")
+		}
 	}
 }
 

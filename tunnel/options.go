@@ -6,8 +6,10 @@
 package tunnel
 
 import (
+	"fmt"
 	"net"
 	"net/url"
+	"path/filepath"
 	"strings"
 
 	"rollcall/destination"
@@ -23,6 +25,9 @@ const (
 // DefaultMaxConnections is how many connections a listener serves at a time.
 const DefaultMaxConnections = 1000
 
+// MostConnections bounds max_connections: each takes two descriptors.
+const MostConnections = 100000
+
 // DefaultMaxApplications is how many applications an application-proxy keeps
 // certificates for.
 const DefaultMaxApplications = 100
@@ -37,7 +42,7 @@ type ListenOptions struct {
 	// reach it uses the application with the bot's rights.
 	AllowRemote bool `yaml:"allow_remote,omitempty"`
 	// BearerToken is a token that clients must show: the absolute path of a
-	// file, or credential:NAME. They send it as Proxy-Authorization: Bearer
+	// file (mode 0600), or credential:NAME. They send it as Proxy-Authorization: Bearer
 	// TOKEN, or as Authorization: Bearer TOKEN if the application wants no
 	// Authorization of its own. It's never passed on. A TCP application's
 	// clients can't show one: with bearer_token it isn't served.
@@ -48,7 +53,7 @@ type ListenOptions struct {
 	// Socket says who may use a unix socket, by its permissions.
 	Socket SocketOptions `yaml:"socket,omitempty"`
 	// MaxConnections is how many connections are served at a time; default
-	// 1000. Beyond it an HTTP client is answered 503, and a TCP connection is
+	// 1000, at least 1. Beyond it an HTTP client is answered 503, and a TCP connection is
 	// closed.
 	MaxConnections int `yaml:"max_connections,omitempty"`
 	// AccessLog logs a line for each request: method, path without the query,
@@ -61,7 +66,8 @@ type ListenOptions struct {
 // SocketOptions are the permissions of a unix socket. It has them from the
 // first moment.
 type SocketOptions struct {
-	// Mode is the socket's mode in octal; default 0600.
+	// Mode is the socket's mode in octal; default 0600. To connect one needs
+	// write permission.
 	Mode string `yaml:"mode,omitempty"`
 	// User is the socket's owner by name or number; needs root.
 	User string `yaml:"user,omitempty"`
@@ -96,7 +102,7 @@ type ProxyOptions struct {
 	// grafana, as http://grafana/ and its public address are anyway.
 	Domains []string `yaml:"domains,omitempty"`
 	// MaxApplications is how many applications certificates are kept for at a
-	// time; default 100. The one that was used longest ago gives way.
+	// time; default 100, at least 1. The one that was used longest ago gives way.
 	MaxApplications int `yaml:"max_applications,omitempty"`
 }
 
@@ -130,6 +136,42 @@ func (o *ListenOptions) SocketPath() string {
 		return ""
 	}
 	return address
+}
+
+// Endpoint is what is listened on, in one spelling: of two services that have
+// the same, one can't listen. Empty: nobody else can have it, since the port is
+// any free one, or since nothing can be listened on.
+func (o *ListenOptions) Endpoint() string {
+	network, address, err := parseListen(o.Listen)
+	if err != nil {
+		return ""
+	}
+	if network == networkUnix {
+		return network + "://" + filepath.Clean(address)
+	}
+	host, port, _ := net.SplitHostPort(address)
+	port = strings.TrimLeft(port, "0")
+	if port == "" {
+		return ""
+	}
+	host = strings.ToLower(host)
+	if ip := net.ParseIP(host); ip != nil {
+		host = ip.String()
+	}
+	return network + "://" + net.JoinHostPort(host, port)
+}
+
+// Notes say what is permitted, and should be known: half-sentences about
+// allow_remote.
+func (o *ListenOptions) Notes() []string {
+	network, address, err := parseListen(o.Listen)
+	if err != nil || network != networkTCP || !o.AllowRemote || o.BearerToken != "" {
+		return nil
+	}
+	if host, _, _ := net.SplitHostPort(address); loopback(host) {
+		return nil
+	}
+	return []string{fmt.Sprintf("other hosts may reach %s, and no %s is asked for: whoever can connect uses the application with the bot's rights", o.Listen, o.Names.Of("bearer_token"))}
 }
 
 // parseListen splits a listen address. Its error is a half-sentence.
@@ -168,6 +210,8 @@ func parseUnix(path string) (network, address string, err error) {
 	switch {
 	case !strings.HasPrefix(path, "/"):
 		return "", "", errUnix
+	case strings.HasSuffix(path, "/"):
+		return "", "", errSlash
 	case len(path) > maxSocketPath:
 		return "", "", errLong
 	}

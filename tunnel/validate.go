@@ -18,9 +18,7 @@ const (
 	defaultMode      = 0o600
 	// maxSocketPath is what fits into the kernel's sockaddr_un, less what the
 	// socket's name is longer by while it's being made.
-	maxSocketPath = 90
-	// mostConnections bounds max_connections: each takes two descriptors.
-	mostConnections  = 100000
+	maxSocketPath    = 90
 	mostApplications = 10000
 )
 
@@ -29,6 +27,7 @@ var (
 	errNoScheme = errors.New("begin it with tcp:// or unix://, such as tcp://127.0.0.1:1234 or unix:///run/rollcall/app.sock")
 	errTCP      = errors.New("write tcp://HOST:PORT, such as tcp://127.0.0.1:1234")
 	errUnix     = errors.New("write unix:// and an absolute path, with three slashes in all: unix:///run/rollcall/app.sock")
+	errSlash    = errors.New("it ends with a slash, and so names a directory; add the socket's name, as in unix:///run/rollcall/app.sock")
 	errLong     = fmt.Errorf("the path is longer than %d characters, which the kernel doesn't take for a socket", maxSocketPath)
 )
 
@@ -84,8 +83,8 @@ func (o *ListenOptions) validate() error {
 	if o.MaxConnections == 0 {
 		o.MaxConnections = DefaultMaxConnections
 	}
-	if o.MaxConnections < 1 || o.MaxConnections > mostConnections {
-		all = append(all, failure.Field("max_connections", "is %d, and must be from 1 to %d", o.MaxConnections, mostConnections))
+	if o.MaxConnections < 1 || o.MaxConnections > MostConnections {
+		all = append(all, failure.Field("max_connections", "is %d, and must be from 1 to %d", o.MaxConnections, MostConnections))
 	}
 	return errors.Join(all...)
 }
@@ -129,8 +128,13 @@ func (o *SocketOptions) empty() bool {
 
 func (o *SocketOptions) validate() []error {
 	var all []error
-	if mode, err := o.mode(); err != nil || mode > 0o777 {
+	mode, err := o.mode()
+	switch {
+	case err != nil || mode > 0o777:
 		all = append(all, failure.Field("socket.mode", "is %q: give three octal digits in quotes, such as \"0660\"; to connect one needs write permission", o.Mode))
+	case mode&0o222 == 0 && len(o.Readers) == 0:
+		// Readers may write by the ACL, whatever the mode says of the others.
+		all = append(all, failure.Field("socket.mode", "is %q, by which nobody may connect, since to connect one needs write permission: give \"0600\" for the owner, \"0660\" for the group too, or \"0666\" for all", o.Mode))
 	}
 	for i, reader := range o.Readers {
 		if (reader.User == "") == (reader.Group == "") {
