@@ -55,6 +55,7 @@ type agent struct {
 	// tunnels.
 	collectors    []prometheus.Collector
 	tunnelMetrics *tunnel.Metrics
+	tokenWarnings tokenWarnings
 	// discoveries are the discovery services by name, and discoveryMetrics
 	// what they share.
 	discoveries      map[string]*discoveryRunner
@@ -104,7 +105,8 @@ func newAgent(cfg *config.Config, log *slog.Logger, env environment) (*agent, er
 		notifier: systemd.NewNotifier(env.Getenv, log),
 		began:    time.Now(),
 
-		discoveries: map[string]*discoveryRunner{},
+		discoveries:   map[string]*discoveryRunner{},
+		tokenWarnings: tokenWarnings{},
 
 		hookMetrics: hooks.NewMetrics(),
 		hookUnits:   hooks.NewUnits(),

@@ -95,6 +95,7 @@ func (a *agent) tunnelDependencies(common *service.CommonOptions, opts tunnel.Li
 		a.tunnelMetrics = tunnel.NewMetrics()
 		a.collectors = append(a.collectors, a.tunnelMetrics)
 	}
+	a.tokenWarnings.look(opts.BearerToken, a.log.With(diagnostics.KeyService, common.Name).Warn)
 	return tunnel.Dependencies{
 		Interval: common.RenewalInterval,
 		Reporter: a.board.Reporter(common.Name, kind),

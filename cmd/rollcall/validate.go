@@ -20,7 +20,8 @@ each with file:line:column and, for a slip of the pen, what was probably meant.
 
 It doesn't touch the network, and of the disk it reads that one file: a path
 that the file names need not exist. What a valid file needs beside it, such as
-the rights of a hook, it says as a note.
+the rights of a hook, it says as a note, and also what it opens to others: an
+address, or the file of a bearer_token (its mode, if it's there already).
 
 Exit codes: 0 the file is valid; 1 it isn't.`,
 		Example: `  # Before a restart
@@ -59,10 +60,15 @@ func validateText(env environment, path string) error {
 		return err
 	}
 	fmt.Fprintf(env.Stdout, "%s is valid: %s, storage %s\n", path, countItems(cfg), cfg.Storage)
-	for _, note := range cfg.Notes() {
+	for _, note := range notesOn(cfg) {
 		fmt.Fprintf(env.Stdout, "note: %s\n", note)
 	}
 	return nil
+}
+
+// notesOn are the notes on the file, and on what stands beside it.
+func notesOn(cfg *config.Config) []config.Note {
+	return append(cfg.Notes(), exposedNotes(cfg)...)
 }
 
 // countItems counts the outputs and, where there are any, the services.
@@ -110,7 +116,7 @@ func validateJSON(env environment, path string) error {
 	if err != nil {
 		v.Errors = errorsOf(path, err)
 	} else {
-		v.Storage, v.Notes = cfg.Storage.String(), cfg.Notes()
+		v.Storage, v.Notes = cfg.Storage.String(), notesOn(cfg)
 		for _, out := range cfg.Outputs {
 			v.Outputs = append(v.Outputs, verdictOutput{out.Name, out.Type, out.Destination.String()})
 		}
