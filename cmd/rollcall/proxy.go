@@ -111,7 +111,7 @@ be reached or trusted.`,
 		},
 	}
 	flags := cmd.Flags()
-	flags.IntVarP(&f.port, "port", "p", 0, "`port` to listen on, at 127.0.0.1 (default: any free one, which is printed)")
+	numberFlag(flags, number{&f.port, 0, 65535}, "port", "p", 0, "`port` to listen on, at 127.0.0.1 (default: any free one, which is printed)")
 	flags.StringVarP(&f.Listen, "listen", "l", "", "`address` to listen on in place of a port: tcp://HOST:PORT or unix:///PATH")
 	flags.StringVar(&f.protocol, "protocol", "auto", "`protocol` of the application: http, tcp, or auto to ask the cluster")
 	flags.BoolVar(&f.AllowRemote, "allow-remote", false, "permit an address that other hosts can reach")
@@ -121,7 +121,7 @@ be reached or trusted.`,
 	flags.StringVar(&f.Socket.Mode, "socket-mode", "", "`mode` of a unix socket in octal (default 0600)")
 	flags.StringVar(&f.Socket.User, "socket-user", "", "`user` who owns a unix socket")
 	flags.StringVar(&f.Socket.Group, "socket-group", "", "`group` of a unix socket")
-	flags.IntVar(&f.MaxConnections, "max-connections", tunnel.DefaultMaxConnections, "`number` of connections at a time")
+	numberFlag(flags, number{&f.MaxConnections, 1, tunnel.MostConnections}, "max-connections", "", tunnel.DefaultMaxConnections, "`number` of connections at a time")
 	flags.BoolVar(&f.AccessLog, "access-log", false, "log each request")
 	flags.StringVar(&f.diagAddr, "diag-addr", "", "serve /livez, /readyz and /metrics on this `address`")
 	return cmd
@@ -139,8 +139,6 @@ func (f *appFlags) complete(env environment, flags *pflag.FlagSet) error {
 		return &usageError{errors.New("--proxy is missing: give the proxy's address, for example --proxy=teleport.example.com:443")}
 	case f.Listen != "" && flags.Changed("port"):
 		return &usageError{errors.New("--listen and --port are both given; keep one of them")}
-	case f.port < 0 || f.port > 65535:
-		return &usageError{fmt.Errorf("--port %d isn't a port", f.port)}
 	case f.diagAddr != "" && !isHostPort(f.diagAddr):
 		return &usageError{fmt.Errorf("--diag-addr must be host:port, not %q; for example 127.0.0.1:3001", f.diagAddr)}
 	case f.protocol != protocolAuto && f.protocol != protocolHTTP && f.protocol != protocolTCP:
@@ -205,6 +203,7 @@ func proxyApp(ctx context.Context, f *appFlags, env environment, g *globals) err
 	if err != nil {
 		return err
 	}
+	tokenWarnings{}.look(f.BearerToken, log.Warn)
 	board, metrics := diagnostics.NewBoard(nowIs), tunnel.NewMetrics()
 	built, err := tunnel.New(f.Options, tunnel.Dependencies{
 		Source: source, Interval: pollInterval, Polls: true,

@@ -32,7 +32,13 @@ func TestProxyNamesItsFlags(t *testing.T) {
 		{[]string{"--peer-user=alice", "--peer-user=alice"}, `--peer-user: "alice" is there twice; name each user once`},
 		{[]string{"--allowed-host=a:80"}, `--allowed-host: is "a:80": give a host name or an address, without a port, or * for all`},
 		{[]string{"--bearer-token=secret"}, "--bearer-token: give the absolute path of a file that holds the token, or credential:NAME for a systemd credential; the token itself doesn't belong here"},
-		{[]string{"--max-connections=-1"}, "--max-connections: is -1, and must be from 1 to 100000"},
+		{[]string{"--max-connections=-1"}, `--max-connections must be a whole number from 1 to 100000, not "-1"; see ` + "`rollcall proxy app --help`"},
+		{[]string{"--max-connections=0"}, `--max-connections must be a whole number from 1 to 100000, not "0"; see ` + "`rollcall proxy app --help`"},
+		{[]string{"--port=abc"}, `--port must be a whole number from 0 to 65535, not "abc"; see ` + "`rollcall proxy app --help`"},
+		{[]string{"-p", "65536"}, `--port must be a whole number from 0 to 65535, not "65536"; see ` + "`rollcall proxy app --help`"},
+		{[]string{"--port="}, `--port must be a whole number from 0 to 65535, not ""; see ` + "`rollcall proxy app --help`"},
+		{[]string{"--listen=unix:///run/a/"}, "--listen: it ends with a slash, and so names a directory; add the socket's name, as in unix:///run/rollcall/app.sock"},
+		{[]string{"--listen=unix:///run/a.sock", "--socket-mode=0444"}, `--socket-mode: is "0444", by which nobody may connect, since to connect one needs write permission: give "0600" for the owner, "0660" for the group too, or "0666" for all`},
 		{[]string{"--diag-addr=localhost"}, `--diag-addr must be host:port, not "localhost"; for example 127.0.0.1:3001`},
 		{[]string{"--diag-addr=localhost:http"}, `--diag-addr must be host:port, not "localhost:http"; for example 127.0.0.1:3001`},
 	} {
@@ -88,6 +94,21 @@ func TestProxyShowsHowItIs(t *testing.T) {
 
 	stop()
 	require.NoError(t, <-ended)
+}
+
+// TestProxysNumbersHaveDefaults: a command line without them is complete.
+func TestProxysNumbersHaveDefaults(t *testing.T) {
+	f := new(appFlags)
+	cmd := newProxyAppCommand(environment{}, new(globals), f)
+	require.NoError(t, cmd.Flags().Parse(nil))
+	require.Equal(t, tunnel.DefaultMaxConnections, f.MaxConnections)
+	require.Zero(t, f.port)
+	require.NoError(t, cmd.Flags().Parse([]string{"-p", "1234", "--max-connections=5"}))
+	require.Equal(t, 5, f.MaxConnections)
+	require.Equal(t, 1234, f.port)
+	usage := cmd.Flags().FlagUsages()
+	require.Contains(t, usage, "number of connections at a time (default 1000)")
+	require.NotContains(t, usage, "(default 0)")
 }
 
 func proxyOptions() tunnel.Options {

@@ -39,6 +39,10 @@ func unknownCommand(root *cobra.Command, word string) error {
 
 // flagError explains a flag that can't be understood.
 func flagError(cmd *cobra.Command, err error) error {
+	var wrong *pflag.InvalidValueError
+	if errors.As(err, &wrong) {
+		err = valueError(wrong)
+	}
 	var unknown *pflag.NotExistError
 	if !errors.As(err, &unknown) {
 		return &usageError{fmt.Errorf("%w; see `%s --help`", err, cmd.CommandPath())}
