@@ -48,6 +48,9 @@ func (s Sample) YAML() ([]byte, error) {
 	w := &sampleWriter{}
 	s.writeAgent(w, c)
 	s.writeOutputs(w, out)
+	w.line("")
+	w.line("# Local proxies (tunnels) and discovery go into a list `services:`, as")
+	w.line("# docs/local-proxy.md and docs/discovery.md show.")
 	return []byte(w.String()), nil
 }
 

@@ -22,7 +22,10 @@ func newConfigureCommand(env environment, g *globals) *cobra.Command {
 It prints the file, or writes it with -o: only its owner can read it then, and
 a file that's there already is left alone.
 
-Nothing is contacted. A flag that makes no sense is refused.`,
+Nothing is contacted. A flag that makes no sense is refused.
+
+Services, such as local proxies (tunnels) and discovery, have no flags: add them
+to the file's services, as docs/local-proxy.md and docs/discovery.md show.`,
 		Example: `  # Credentials for one application, to standard output
   rollcall configure --proxy-server=teleport.example.com:443 \
       --join-method=token --token=/etc/rollcall/token \

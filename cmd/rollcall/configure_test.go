@@ -46,6 +46,18 @@ func TestConfigureTakesTheOfficialFlags(t *testing.T) {
 	require.Empty(t, cfg.Outputs)
 }
 
+// TestConfigureTellsOfServices, for which it has no flags.
+func TestConfigureTellsOfServices(t *testing.T) {
+	stdout, _, err := execute(t, &globals{}, nil, newConfigureCommand, "--proxy-server=a.example.com:443")
+	require.NoError(t, err)
+	require.Contains(t, stdout, "docs/local-proxy.md")
+	_, help, _ := runLine(t, nil, "help", "configure")
+	require.Contains(t, help, "docs/local-proxy.md")
+	for _, doc := range []string{"local-proxy.md", "discovery.md"} {
+		require.FileExists(t, filepath.Join("../../docs", doc))
+	}
+}
+
 func TestConfigureWritesANewFileOnly(t *testing.T) {
 	file := filepath.Join(t.TempDir(), "rollcall.yaml")
 	args := []string{"--proxy-server=teleport.example.com:443", "--destination-dir=/opt/machine-id", "-o", file}
