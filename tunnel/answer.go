@@ -5,9 +5,11 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"log/slog"
 	"net"
 	"net/http"
+	"strconv"
 	"time"
 
 	"rollcall/failure"
@@ -49,8 +51,10 @@ func refuse(w http.ResponseWriter, status int, kind, format string, args ...any)
 	h.Set("X-Content-Type-Options", "nosniff")
 	h.Set("Cache-Control", "no-store")
 	h.Set(headerKind, kind)
+	text := fmt.Sprintf("rollcall: "+format+"\n", args...)
+	h.Set("Content-Length", strconv.Itoa(len(text)))
 	w.WriteHeader(status)
-	fmt.Fprintf(w, "rollcall: "+format+"\n", args...)
+	_, _ = io.WriteString(w, text)
 }
 
 // unavailable answers a request for which there is no certificate.
@@ -66,6 +70,7 @@ func explain(w http.ResponseWriter, r *http.Request, app string, err error) {
 	case r.Context().Err() != nil, errors.Is(err, context.Canceled):
 		goneAway(w)
 	case errors.As(err, &body):
+		w.Header().Set("Connection", "close") // nobody knows where the next request begins
 		refuse(w, http.StatusBadRequest, kindBody, "%s", body)
 	case errors.Is(err, errLogin):
 		refuse(w, http.StatusBadGateway, kindLogin, "Teleport doesn't take the certificate for application %q and asks for a login, after a renewal too or before one that is possible: see the agent's log, and look for a lock on the bot (tctl get locks)", app)

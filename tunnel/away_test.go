@@ -107,13 +107,16 @@ func newWaitingProxy(t *testing.T, lookup time.Duration) *Proxy {
 // proxy's address for the application's.
 func TestWhoAsksTheProxyItselfIsTold(t *testing.T) {
 	p, apps, _ := runProxy(t, nil)
-	for _, host := range []string{"127.0.0.1:8080", "localhost:8080", "LOCALHOST", "[::1]:8080", "192.0.2.7"} {
+	for request, host := range map[string]string{
+		"/foo": "127.0.0.1:8080", "/port": "localhost:8080", "/upper": "LOCALHOST", "/6": "[::1]:8080", "/another": "192.0.2.7",
+		"http://127.0.0.1:8080/foo": "127.0.0.1:8080", "http://127.0.0.1:8080/": "grafana-example",
+	} {
 		l := connectTo(t, p.listening.address())
 
-		l.send(t, "GET /foo HTTP/1.1\r\nHost: "+host+"\r\n\r\n")
+		l.send(t, "GET "+request+" HTTP/1.1\r\nHost: "+host+"\r\n\r\n")
 
 		got := l.answer(t)
-		require.Equal(t, http.StatusBadRequest, got.status, host)
+		require.Equal(t, http.StatusBadRequest, got.status, request)
 		require.Equal(t, kindMethod, got.kind())
 		require.Contains(t, got.body, "this is an HTTP proxy")
 	}

@@ -7,6 +7,7 @@ import (
 	"net"
 	"net/http"
 	"sync/atomic"
+	"time"
 )
 
 // clientBody is the body of a request, whose errors are the client's and say
@@ -14,7 +15,8 @@ import (
 // as those of the server's own.
 type clientBody struct {
 	io.ReadCloser
-	atEnd atomic.Bool
+	// atEnd says that all of it was read, failed that it can't be.
+	atEnd, failed atomic.Bool
 }
 
 // Read reads what the client sends.
@@ -24,6 +26,7 @@ func (b *clientBody) Read(p []byte) (int, error) {
 	case errors.Is(err, io.EOF):
 		b.atEnd.Store(true)
 	case err != nil:
+		b.failed.Store(true)
 		err = &bodyError{cause: err}
 	}
 	return n, err
@@ -58,10 +61,14 @@ func bothWays(r *http.Request) *clientBody {
 	return body
 }
 
+// restTime is how long the rest of a body is awaited when its request has been
+// answered.
+const restTime = time.Second
+
 // serveBothWays has next answer a request while its body still comes. By itself
 // http.Server reads a part of the body away before it sends an answer's head: the
 // application would never see that part.
-func serveBothWays(w http.ResponseWriter, body *clientBody, next func()) {
+func serveBothWays(w http.ResponseWriter, r *http.Request, body *clientBody, next func()) {
 	control := http.NewResponseController(w)
 	_ = control.EnableFullDuplex() // HTTP/1 can
 	next()
@@ -69,10 +76,25 @@ func serveBothWays(w http.ResponseWriter, body *clientBody, next func()) {
 		return
 	}
 	// The transport may still read. That has to end before the server reads again
-	// (golang/go#68560), and Close waits for it, and for more from the client, who
-	// may wait for the answer.
+	// (golang/go#68560): Close waits for it, and reads the rest, up to 256 KiB of
+	// it. The client may wait for the answer meanwhile.
 	_ = control.Flush()
-	_ = body.Close()
+	_ = control.SetReadDeadline(time.Now().Add(restTime))
+	err := body.Close()
+	if c := clientOf(r.Context()); c != nil && (err != nil || body.failed.Load()) {
+		c.spent.Store(true)
+	}
+}
+
+// unlessSpent ends a connection that is spent: what looks like a request may be a
+// part of the last one.
+func unlessSpent(next http.Handler) http.Handler {
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if c := clientOf(r.Context()); c != nil && c.spent.Load() {
+			panic(http.ErrAbortHandler)
+		}
+		next.ServeHTTP(w, r)
+	})
 }
 
 // hasty is the connection of a client that has sent something before its upgrade

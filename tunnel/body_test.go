@@ -7,7 +7,9 @@ import (
 	"log/slog"
 	"net"
 	"net/http"
+	"os"
 	"strings"
+	"sync/atomic"
 	"testing"
 
 	"github.com/prometheus/client_golang/prometheus"
@@ -111,9 +113,14 @@ func TestAClientsCutUploadIsItsOwnTrouble(t *testing.T) {
 	require.False(t, r.upstream.troubled())
 }
 
-// TestAClientHearsWhatIsWrongWithItsBody, and that it's its own.
+// TestAClientHearsWhatIsWrongWithItsBody, and that it's its own. What follows such
+// a body may be a part of it, and is nobody's request.
 func TestAClientHearsWhatIsWrongWithItsBody(t *testing.T) {
-	f := newFakeTeleport(t, func(_ http.ResponseWriter, r *http.Request, _ string) { _, _ = io.Copy(io.Discard, r.Body) })
+	var smuggled atomic.Bool
+	f := newFakeTeleport(t, func(_ http.ResponseWriter, r *http.Request, _ string) {
+		smuggled.Store(smuggled.Load() || r.URL.Path == "/smuggled")
+		_, _ = io.Copy(io.Discard, r.Body)
+	})
 	for name, c := range map[string]struct{ rest, want string }{
 		"a length that's none": {"POST / HTTP/1.1\r\nHost: localhost\r\nTransfer-Encoding: chunked\r\n\r\nzz\r\nx\r\n", "invalid byte in chunk length"},
 		"a trailer that's none": {"POST / HTTP/1.1\r\nHost: localhost\r\nTransfer-Encoding: chunked\r\n\r\n0\r\nno trailer\r\n\r\n",
@@ -123,14 +130,75 @@ func TestAClientHearsWhatIsWrongWithItsBody(t *testing.T) {
 			r := run(t, f.Listener.Addr().String(), nil)
 			l := r.connect(t)
 
-			l.send(t, c.rest)
+			l.send(t, c.rest+"GET /smuggled HTTP/1.1\r\nHost: localhost\r\n\r\n")
 
 			got := l.answer(t)
 			require.Equal(t, http.StatusBadRequest, got.status)
 			require.Equal(t, kindBody, got.kind())
 			require.Contains(t, got.body, "rollcall: the request's body can't be read: ")
 			require.Contains(t, got.body, c.want)
+			l.ends(t)
+			require.NoError(t, r.stop())
 			require.False(t, r.upstream.troubled())
+			require.False(t, smuggled.Load())
+		})
+	}
+}
+
+// ends waits for the end of the connection, with nothing before it.
+func (l *localClient) ends(t *testing.T) {
+	t.Helper()
+	_, err := l.in.ReadByte()
+	require.Error(t, err)
+	require.NotErrorIs(t, err, os.ErrDeadlineExceeded)
+}
+
+// TestWhatFollowsABodyWithoutAnEndIsNoRequest has an application that answers
+// early, and a client whose body turns out to be none after that, with what looks
+// like a request behind it.
+func TestWhatFollowsABodyWithoutAnEndIsNoRequest(t *testing.T) {
+	var asked atomic.Int64
+	addr := newTalker(t, func(conn net.Conn, _ string) {
+		asked.Add(1)
+		_, _ = io.WriteString(conn, "HTTP/1.1 200 OK\r\nContent-Length: 5\r\n\r\nearly")
+	})
+	r := run(t, addr, nil)
+	for n := range 20 {
+		l := r.connect(t)
+		l.send(t, "POST /first HTTP/1.1\r\nHost: localhost\r\nTransfer-Encoding: chunked\r\n\r\n1\r\nx\r\n")
+		require.Equal(t, "early", l.answer(t).body)
+
+		l.send(t, "zz\r\nPOST /smuggled HTTP/1.1\r\nHost: localhost\r\nContent-Length: 0\r\n\r\n")
+
+		l.ends(t)
+		require.EqualValues(t, n+1, asked.Load())
+	}
+}
+
+// TestAnAnswerEndsBeforeTheBody: a client that holds its body open gets the whole
+// of an answer that comes early, the application's or ours, and its connection
+// ends then.
+func TestAnAnswerEndsBeforeTheBody(t *testing.T) {
+	refusing := newTalker(t, func(conn net.Conn, _ string) {
+		_, _ = io.WriteString(conn, "HTTP/1.1 413 Content Too Large\r\nTransfer-Encoding: chunked\r\nConnection: close\r\n\r\n2\r\nno\r\n0\r\n\r\n")
+		_ = conn.Close()
+	})
+	for name, c := range map[string]struct {
+		addr, want string
+		status     int
+	}{
+		"the application's": {refusing, "no", http.StatusRequestEntityTooLarge},
+		"ours":              {"127.0.0.1:1", "can't be reached", http.StatusBadGateway},
+	} {
+		t.Run(name, func(t *testing.T) {
+			l := run(t, c.addr, nil).connect(t)
+
+			l.send(t, "POST / HTTP/1.1\r\nHost: localhost\r\nTransfer-Encoding: chunked\r\n\r\n1\r\nx\r\n")
+
+			got := l.answer(t)
+			require.Equal(t, c.status, got.status)
+			require.Contains(t, got.body, c.want)
+			l.ends(t)
 		})
 	}
 }

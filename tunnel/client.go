@@ -18,6 +18,10 @@ type client struct {
 	front *front
 	// user is who connected, or unknownUser.
 	user int64
+	// spent says that the connection can't be used again: where a request's body
+	// ends isn't known, and so isn't where the next request begins. http.Server
+	// doesn't learn of that.
+	spent atomic.Bool
 	// waited says that the client has waited for a certificate already.
 	waited atomic.Bool
 	// tried is when a request was first tried to be carried that is to be carried

@@ -156,13 +156,14 @@ func (p *Proxy) serve(w http.ResponseWriter, r *http.Request) {
 }
 
 // asksProxyItself says whether a request is for the proxy's own address, as of a
-// browser that shows it. A request that isn't in the form for proxies may well
-// name an application in Host, but none has an IP address for a name, and for one
-// called localhost there's the other form.
+// browser that shows it, or of a program that uses the proxy for that as well. No
+// application has an IP address for a name. A request that isn't in the form for
+// proxies may name an application in Host; for one called localhost there's the
+// other form.
 func asksProxyItself(r *http.Request) bool {
 	host := hostname(r.Host)
 	_, err := netip.ParseAddr(host)
-	return r.URL.Host == "" && (err == nil || host == "localhost")
+	return err == nil || r.URL.Host == "" && host == "localhost"
 }
 
 // nameIn returns the application's name in a host, or false if the host can

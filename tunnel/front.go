@@ -96,7 +96,7 @@ func (f *front) serve(ctx context.Context, e *endpoint) error {
 	f.clients, f.turnings = make(map[*client]struct{}), make(chan struct{}, turnAwayMost)
 	q := newQueue(e.Addr())
 	server := &http.Server{
-		Handler:           f.handlers.counted(f.handler),
+		Handler:           f.handlers.counted(unlessSpent(f.handler)),
 		ReadHeaderTimeout: headerTimeout,
 		IdleTimeout:       clientIdleTimeout,
 		ConnContext:       withClient,

@@ -119,7 +119,7 @@ func (c *carrier) serve(w http.ResponseWriter, r *http.Request) {
 		c.proxy.ServeHTTP(w, withPassage(r, now))
 		return
 	}
-	serveBothWays(w, body, func() { c.proxy.ServeHTTP(w, withPassage(r, now)) })
+	serveBothWays(w, r, body, func() { c.proxy.ServeHTTP(w, withPassage(r, now)) })
 }
 
 // certificate waits for the first one, unless the client has waited already.

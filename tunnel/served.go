@@ -48,6 +48,9 @@ func (s *served) SetReadDeadline(t time.Time) error {
 // Read carries what is plain of the requests that the server waits for, and reads
 // the first that isn't.
 func (s *served) Read(p []byte) (int, error) {
+	if s.spent.Load() {
+		return 0, io.EOF
+	}
 	if s.atBoundary(p) && !s.front.resume(s) {
 		return 0, io.EOF
 	}
