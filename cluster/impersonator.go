@@ -148,7 +148,7 @@ func (m *impersonator) findApp(ctx context.Context, name string) (types.Applicat
 
 // session returns a session for the application that lasts as long as a
 // certificate of this ttl, or nil where the server makes sessions itself.
-func (m *impersonator) session(ctx context.Context, app types.Application, ttl time.Duration) (*session, error) {
+func (m *impersonator) session(ctx context.Context, app types.Application, ttl time.Duration, after time.Time) (*session, error) {
 	clt, release, err := m.client(ctx)
 	if err != nil {
 		return nil, trace.Wrap(err)
@@ -162,5 +162,5 @@ func (m *impersonator) session(ctx context.Context, app types.Application, ttl t
 	if major >= botInstancesSince {
 		return nil, nil
 	}
-	return m.sessions.get(ctx, clt, app, ttl)
+	return m.sessions.get(ctx, clt, app, ttl, after)
 }

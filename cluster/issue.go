@@ -15,11 +15,11 @@ type CertRequest struct {
 type ApplicationRequest struct {
 	CertRequest
 	AppName string
-	// NewSession asks for another application session than the one that is kept:
-	// the proxy seems not to take such any more. That the server still has it says
-	// little: several may be about to be deleted one by one, and caches hear of
-	// that at different times.
-	NewSession bool
+	// SessionAfter is since when the proxy seems not to take the application
+	// session that is kept: only one that came later is used. That the server still
+	// has an older one says little: several may be about to be deleted one by one,
+	// and caches hear of that at different times.
+	SessionAfter time.Time
 }
 
 // IdentityRequest asks for a certificate for API and SSH use.

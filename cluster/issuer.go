@@ -160,10 +160,7 @@ func (i *Issuer) applicationAs(ctx context.Context, imp *impersonator, bot *Cred
 		ClusterName: bot.ClusterName,
 		URI:         app.GetURI(),
 	}
-	if req.NewSession {
-		imp.sessions.forget(app.GetName())
-	}
-	session, err := imp.session(ctx, app, req.TTL)
+	session, err := imp.session(ctx, app, req.TTL, req.SessionAfter)
 	if err != nil {
 		return nil, App{}, time.Time{}, trace.Wrap(err)
 	}

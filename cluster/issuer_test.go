@@ -69,9 +69,11 @@ func TestDeletedSessionIsMadeAnew(t *testing.T) {
 	require.Equal(t, 2, s.fake.called("CreateAppSession"))
 
 	doubted := appRequest("web", time.Hour)
-	doubted.NewSession = true // whatever the server says
-	_, err := s.issuer.Application(t.Context(), doubted)
-	require.NoError(t, err)
+	doubted.SessionAfter = time.Now() // whatever the server says
+	for range 3 {
+		_, err := s.issuer.Application(t.Context(), doubted)
+		require.NoError(t, err)
+	}
 	s.app(t, "web", time.Hour)
 	require.Equal(t, 3, s.fake.called("CreateAppSession"), "the new one is kept")
 }

@@ -58,23 +58,16 @@ func newSessions(bot *Bot, creds *Credentials, log *slog.Logger) *sessions {
 
 func (s *sessions) close() { s.watch.close() }
 
-// forget has the next get make a session for the application.
-func (s *sessions) forget(app string) {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	delete(s.byApp, app)
-}
-
 // get returns the application's session, a kept one if a certificate of this
-// ttl still fits and the server still has it.
-func (s *sessions) get(ctx context.Context, clt *connection, app types.Application, ttl time.Duration) (*session, error) {
+// ttl still fits, it came later than after, and the server still has it.
+func (s *sessions) get(ctx context.Context, clt *connection, app types.Application, ttl time.Duration, after time.Time) (*session, error) {
 	s.mu.Lock()
 	kept := s.byApp[app.GetName()]
 	s.mu.Unlock()
 	// A new session couldn't outlive the identity either.
 	now := time.Now()
 	attainable := min(ttl, s.creds.NotAfter().Sub(now)-sessionSlack)
-	if kept != nil && kept.fits(now, app.GetPublicAddr(), attainable) {
+	if kept != nil && kept.seen.After(after) && kept.fits(now, app.GetPublicAddr(), attainable) {
 		alive, err := s.alive(ctx, clt, kept)
 		if err != nil {
 			return nil, trace.Wrap(err)

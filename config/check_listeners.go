@@ -10,6 +10,9 @@ import (
 // would never listen.
 func (c *Config) checkListeners() {
 	first := make(map[string]string)
+	if diag := (&tunnel.ListenOptions{Listen: "tcp://" + c.DiagAddr}).Endpoint(); diag != "" && c.given("diag_addr") {
+		first[diag] = "diag_addr"
+	}
 	for _, s := range c.Services {
 		listens := listenOptions(s)
 		if listens == nil || listens.Endpoint() == "" {

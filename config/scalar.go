@@ -1,6 +1,7 @@
 package config
 
 import (
+	"errors"
 	"fmt"
 	"reflect"
 	"slices"
@@ -66,6 +67,10 @@ func (d *decoder) scalar(n *yaml.Node, path string, v reflect.Value) {
 		d.truth(n, path, v)
 	case reflect.Int:
 		number, err := strconv.Atoi(n.Value)
+		if errors.Is(err, strconv.ErrRange) {
+			d.fail(n, path, fmt.Sprintf("%s is %s, which is too large", path, short(n.Value)), "give a smaller number")
+			return
+		}
 		if err != nil {
 			d.fail(n, path, fmt.Sprintf("%s must be a whole number, not %q", path, short(n.Value)), "write it in digits, such as 10")
 			return

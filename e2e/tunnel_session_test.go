@@ -4,8 +4,10 @@ import (
 	"context"
 	"fmt"
 	"net/http"
+	"sync"
 	"sync/atomic"
 	"testing"
+	"time"
 
 	"github.com/stretchr/testify/require"
 
@@ -68,18 +70,20 @@ type poll struct {
 func (v *visitor) asksOn(t *testing.T, web *harness.WebApp) *poll {
 	t.Helper()
 	ctx, cancel := context.WithCancel(t.Context())
-	t.Cleanup(cancel)
 	p := &poll{cancel: cancel, failed: make(chan error, 1)}
-	go func() {
+	var asking sync.WaitGroup
+	asking.Go(func() {
 		for ctx.Err() == nil {
 			if err := v.tryReach(t, web); err != nil {
 				p.failed <- err
 				return
 			}
 			p.answered.Add(1)
+			time.Sleep(5 * time.Millisecond) // others need the processor as well
 		}
 		p.failed <- nil
-	}()
+	})
+	t.Cleanup(func() { cancel(); asking.Wait() })
 	return p
 }
 

@@ -91,7 +91,8 @@ func serveBothWays(w http.ResponseWriter, r *http.Request, body *clientBody, nex
 func unlessSpent(next http.Handler) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		if c := clientOf(r.Context()); c != nil && c.spent.Load() {
-			panic(http.ErrAbortHandler)
+			_ = c.Close()
+			return
 		}
 		next.ServeHTTP(w, r)
 	})

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"net"
 	"sync/atomic"
+	"time"
 
 	"github.com/gravitational/trace"
 
@@ -50,11 +51,15 @@ type issued struct {
 	issuer  Issuer
 	dialer  *cluster.AppDialer
 	request cluster.ApplicationRequest
-	doubted atomic.Bool
+	// doubted is when the session was last doubted; nil: it never was.
+	doubted atomic.Pointer[time.Time]
 }
 
-// Doubt has the next certificate issued on a session of its own.
-func (s *issued) Doubt() { s.doubted.Store(true) }
+// Doubt has certificates issued on a session that's newer than this moment.
+func (s *issued) Doubt() {
+	now := time.Now()
+	s.doubted.Store(&now)
+}
 
 // Fetch has a certificate issued.
 func (s *issued) Fetch(ctx context.Context) (Routed, error) {
@@ -62,12 +67,11 @@ func (s *issued) Fetch(ctx context.Context) (Routed, error) {
 		return Routed{}, trace.Wrap(err) // such as an Auth Service in place of a proxy
 	}
 	request := s.request
-	request.NewSession = s.doubted.Swap(false)
+	if at := s.doubted.Load(); at != nil {
+		request.SessionAfter = *at
+	}
 	creds, app, err := s.issuer.RoutedApplication(ctx, request)
 	if err != nil {
-		if request.NewSession {
-			s.doubted.Store(true)
-		}
 		return Routed{}, trace.Wrap(err)
 	}
 	return NewRouted(creds, app, s.dialer), nil

@@ -3,27 +3,29 @@ package tunnel
 import (
 	"context"
 	"log/slog"
+	"slices"
 	"testing"
+	"time"
 
 	"github.com/stretchr/testify/require"
 
 	"rollcall/cluster"
 )
 
-// refusingIssuer issues nothing, and notes whether a session of its own was asked
-// for.
+// refusingIssuer issues nothing, and notes what it's asked for.
 type refusingIssuer struct {
 	Issuer
-	asked []bool
+	after []time.Time
 }
 
 func (i *refusingIssuer) RoutedApplication(_ context.Context, request cluster.ApplicationRequest) (*cluster.Credentials, cluster.App, error) {
-	i.asked = append(i.asked, request.NewSession)
+	i.after = append(i.after, request.SessionAfter)
 	return nil, cluster.App{}, errTest
 }
 
-// TestSuspicionAsksForAnotherSession: the one that is kept may
-// be next to go, or gone for the proxy alone.
+// TestSuspicionAsksForAnotherSession: the one that is kept may be next to go, or
+// gone for the proxy alone. Attempts that fail, and suspicions that didn't help,
+// ask for no more than that: each session stays in the cluster for hours.
 func TestSuspicionAsksForAnotherSession(t *testing.T) {
 	place := cluster.New(cluster.Options{ProxyServer: "127.0.0.1:1"}, slog.New(slog.DiscardHandler))
 	issuer := &refusingIssuer{}
@@ -35,9 +37,16 @@ func TestSuspicionAsksForAnotherSession(t *testing.T) {
 	}
 
 	fetch()
-	k.suspect("test", false)
-	fetch()
-	fetch()
+	began := time.Now()
+	for range doubtsMost + 2 {
+		k.suspect("test", false)
+		k.asked.last, k.asked.unsure.last = time.Time{}, time.Now().Add(-longestFutilePause) // as if that was long ago
+		fetch()
+		fetch()
+	}
 
-	require.Equal(t, []bool{false, true, true}, issuer.asked, "until one is there")
+	require.Zero(t, issuer.after[0])
+	require.True(t, issuer.after[1].After(began))
+	sessions := slices.Compact(slices.Clone(issuer.after[1:]))
+	require.Len(t, sessions, doubtsMost)
 }

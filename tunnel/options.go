@@ -210,7 +210,7 @@ func parseUnix(path string) (network, address string, err error) {
 	switch {
 	case !strings.HasPrefix(path, "/"):
 		return "", "", errUnix
-	case strings.HasSuffix(path, "/"):
+	case strings.HasSuffix(path, "/"), filepath.Base(path) == ".", filepath.Base(path) == "..":
 		return "", "", errSlash
 	case len(path) > maxSocketPath:
 		return "", "", errLong

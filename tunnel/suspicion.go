@@ -21,7 +21,10 @@ const (
 	// caused, where it can't do without. unsurePatience is for where it probably
 	// can.
 	surePatience   = 10 * time.Second
-	unsurePatience = 2 * time.Second
+	unsurePatience = 3 * time.Second
+	// doubtsMost is how many renewals in a row that don't help rest on something
+	// new each. After that it isn't what they rest on.
+	doubtsMost = 2
 )
 
 // asking is what clients caused. Its fields are protected by mu.
@@ -116,7 +119,7 @@ func (k *keeper) suspect(reason string, sure bool) (attempts uint64, until time.
 	futile.asks(now, longest)
 	a.count++
 	a.last, a.attempts, a.suspected = now, attempts, true
-	if source, ok := k.source.(doubter); ok {
+	if source, ok := k.source.(doubter); ok && futile.count <= doubtsMost {
 		source.Doubt()
 	}
 	k.renewNow(reason)

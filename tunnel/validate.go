@@ -134,7 +134,7 @@ func (o *SocketOptions) validate() []error {
 		all = append(all, failure.Field("socket.mode", "is %q: give three octal digits in quotes, such as \"0660\"; to connect one needs write permission", o.Mode))
 	case mode&0o222 == 0 && len(o.Readers) == 0:
 		// Readers may write by the ACL, whatever the mode says of the others.
-		all = append(all, failure.Field("socket.mode", "is %q, by which nobody may connect, since to connect one needs write permission: give \"0600\" for the owner, \"0660\" for the group too, or \"0666\" for all", o.Mode))
+		all = append(all, failure.Field("socket.mode", "is %q, by which nobody but root may connect, since to connect one needs write permission: give \"0600\" for the owner, \"0660\" for the group too, or \"0666\" for all", o.Mode))
 	}
 	for i, reader := range o.Readers {
 		if (reader.User == "") == (reader.Group == "") {

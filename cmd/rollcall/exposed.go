@@ -9,8 +9,10 @@ import (
 	"rollcall/config"
 )
 
-// exposed is a bearer token's file that others than its owner may read. It's no
-// reason to refuse: Kubernetes mounts secrets with mode 0644.
+// exposed is a bearer token's file that everybody may read, by its own mode. It's no
+// reason to refuse: Kubernetes mounts secrets with mode 0644, and a directory may
+// keep others away. What the group's bits say is left alone: a group of the agent's
+// may be meant, and with an ACL they are its mask.
 type exposed struct {
 	path string
 	mode fs.FileMode
@@ -23,16 +25,15 @@ func exposedFile(path string) (e exposed, ok bool) {
 		return e, false
 	}
 	info, err := os.Stat(path)
-	if err != nil || !info.Mode().IsRegular() || info.Mode().Perm()&0o044 == 0 {
+	if err != nil || !info.Mode().IsRegular() || info.Mode().Perm()&0o004 == 0 {
 		return e, false
 	}
 	return exposed{path, info.Mode().Perm()}, true
 }
 
-// remedy mends it. With that mode nobody but the owner gets at the token, and so
-// the owner must be the one who is to.
+// remedy mends it, and takes nothing from the owner and the group.
 func (e exposed) remedy() string {
-	return fmt.Sprintf("run `chmod 600 %s`; the agent's user must own the file", e.path)
+	return fmt.Sprintf("run `chmod o= %s`, or give the volume that it's on another mode; the agent's user must own the file or be in its group", e.path)
 }
 
 // exposedNotes are validate's notes on the bearer tokens' files that are there.
@@ -41,7 +42,7 @@ func exposedNotes(cfg *config.Config) []config.Note {
 	for _, file := range cfg.TokenFiles() {
 		if e, ok := exposedFile(file.Path); ok {
 			notes = append(notes, cfg.NoteOn(file.Key, fmt.Sprintf(
-				"is %s, which others than its owner may read (mode %04o), and so use the application: %s", e.path, e.mode, e.remedy())))
+				"is %s, which everybody may read by its mode (%04o), and so use the application: %s", e.path, e.mode, e.remedy())))
 		}
 	}
 	return notes
@@ -57,6 +58,6 @@ func (w tokenWarnings) look(path string, warn func(msg string, args ...any)) {
 		return
 	}
 	w[path] = true
-	warn("The bearer token's file may be read by others than its owner, who can use the application with it.",
+	warn("The bearer token's file may be read by everybody, by its mode; whoever reads it can use the application.",
 		"path", e.path, "mode", fmt.Sprintf("%04o", e.mode), "remedy", e.remedy())
 }

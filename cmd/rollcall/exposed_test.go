@@ -27,7 +27,7 @@ func fileOf(t *testing.T, mode fs.FileMode) string {
 
 func TestExposedFiles(t *testing.T) {
 	for mode, want := range map[fs.FileMode]bool{
-		0o600: false, 0o400: false, 0o711: false, 0o640: true, 0o604: true, 0o644: true,
+		0o600: false, 0o400: false, 0o711: false, 0o640: false, 0o604: true, 0o644: true,
 	} {
 		_, got := exposedFile(fileOf(t, mode))
 		require.Equal(t, want, got, "%o", mode)
@@ -63,13 +63,13 @@ services:
 	a.close()
 
 	require.Equal(t, 1, strings.Count(logged.String(), "level=WARN"), logged.String())
-	require.Contains(t, logged.String(), "path="+token+" mode=0644 remedy=\"run `chmod 600 "+token+"`; the agent's user must own the file\"")
+	require.Contains(t, logged.String(), "path="+token+" mode=0644 remedy=\"run `chmod o= "+token+"`, or give the volume that it's on another mode; the agent's user must own the file or be in its group\"")
 	require.NotContains(t, logged.String(), "secretsecret")
 }
 
 // TestValidateNotesWhatIsOpen to others: a token's file, and an address.
 func TestValidateNotesWhatIsOpen(t *testing.T) {
-	token := fileOf(t, 0o640)
+	token := fileOf(t, 0o644)
 	file := configFile(t, fmt.Sprintf(`version: v2
 proxy_server: teleport.example.com:443
 services:
@@ -80,7 +80,7 @@ services:
 	stdout, _, err := execute(t, &globals{configPath: file}, nil, newValidateCommand)
 	require.NoError(t, err)
 	require.Contains(t, stdout, "note: "+file+":4:88: services[0].bearer_token is "+token+
-		", which others than its owner may read (mode 0640), and so use the application: run `chmod 600 "+token+"`; the agent's user must own the file\n")
+		", which everybody may read by its mode (0644), and so use the application: run `chmod o= "+token+"`, or give the volume that it's on another mode; the agent's user must own the file or be in its group\n")
 	require.NotContains(t, stdout, "/nowhere/token")
 	require.Contains(t, stdout, "note: "+file+":6:72: services[2].allow_remote is set: other hosts may reach tcp://0.0.0.0:3, and no bearer_token is asked for: whoever can connect uses the application with the bot's rights\n")
 

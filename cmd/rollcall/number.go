@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"strconv"
+	"strings"
 
 	"github.com/spf13/pflag"
 )
@@ -50,7 +51,7 @@ func valueError(err *pflag.InvalidValueError) error {
 	switch flag.Value.Type() {
 	case "duration":
 		want = "a duration, like 20m or 1h"
-		if _, err := strconv.ParseFloat(value, 64); err == nil {
+		if strings.Trim(value, "0123456789") == "" {
 			remedy = fmt.Sprintf("; give a unit: %ss, %sm or %sh", value, value, value)
 		}
 	case "bool":
