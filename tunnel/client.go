@@ -43,6 +43,9 @@ type client struct {
 
 // Read counts what the client sends.
 func (c *client) Read(p []byte) (int, error) {
+	if c.spent.Load() {
+		return 0, io.EOF
+	}
 	n, err := c.read(p)
 	c.took(n)
 	return n, err

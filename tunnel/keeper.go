@@ -38,8 +38,8 @@ type Source interface {
 
 // doubter is a Source that keeps what certificates rest on from one to the next.
 type doubter interface {
-	// Doubt has the next certificate rest on nothing that was kept: the last one
-	// isn't taken. It's safe for concurrent use.
+	// Doubt has certificates rest on nothing that's older than this moment: the last
+	// one isn't taken. It's safe for concurrent use.
 	Doubt()
 }
 
