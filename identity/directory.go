@@ -149,7 +149,7 @@ func (d *Directory) takeLock() error {
 		return failure.Wrap(failure.Configuration, ErrUnusable,
 			"the file %s isn't a regular file: remove it, and check who may write there", filepath.Join(d.path, fileLock))
 	}
-	if err := unix.Flock(int(lock.Fd()), unix.LOCK_EX|unix.LOCK_NB); err != nil {
+	if err := flock(lock); err != nil {
 		lock.Close()
 		if errors.Is(err, unix.EWOULDBLOCK) {
 			err = fmt.Errorf("%w: %w", ErrLocked, err)
@@ -159,6 +159,23 @@ func (d *Directory) takeLock() error {
 	}
 	d.lock = lock
 	return nil
+}
+
+const (
+	// lockPatience is how long the lock is waited for: that of a process which was
+	// killed a moment ago may still be there, and whoever restarts an agent at
+	// once needn't hear of it.
+	lockPatience = time.Second
+	lockPause    = 20 * time.Millisecond
+)
+
+func flock(file *os.File) error {
+	for until := time.Now().Add(lockPatience); ; time.Sleep(lockPause) {
+		err := unix.Flock(int(file.Fd()), unix.LOCK_EX|unix.LOCK_NB)
+		if !errors.Is(err, unix.EWOULDBLOCK) || time.Now().After(until) {
+			return err
+		}
+	}
 }
 
 // Load returns the stored identity. A reply that was written, but not yet put

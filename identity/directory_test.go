@@ -523,3 +523,19 @@ func requirePrivate(t *testing.T, path string) {
 		return nil
 	}))
 }
+
+// TestARestartWaitsForTheLock of the agent before it, which was killed and isn't
+// quite gone.
+func TestARestartWaitsForTheLock(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "storage")
+	require.NoError(t, open(t, path).Close())
+	held, err := os.Open(filepath.Join(path, fileLock))
+	require.NoError(t, err)
+	require.NoError(t, unix.Flock(int(held.Fd()), unix.LOCK_EX))
+	time.AfterFunc(lockPatience/4, func() { _ = held.Close() })
+
+	d, err := OpenDirectory(path, destination.SymlinksTrySecure, discard())
+
+	require.NoError(t, err)
+	require.NoError(t, d.Close())
+}
