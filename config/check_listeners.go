@@ -24,7 +24,11 @@ func (c *Config) checkListeners() {
 			first[endpoint] = path
 			continue
 		}
-		c.fail(path, fmt.Sprintf("%s is %s, and so is %s on line %d", path, endpoint, other, c.places[other].Line), "give each service an address of its own")
+		where := fmt.Sprintf("%s on line %d", other, c.places[other].Line)
+		if c.places[other].Line == 0 {
+			where = c.places[other].File // a flag
+		}
+		c.fail(path, fmt.Sprintf("%s is %s, and so is %s", path, endpoint, where), "give each service an address of its own")
 	}
 }
 

@@ -71,15 +71,26 @@ const restTime = time.Second
 func serveBothWays(w http.ResponseWriter, r *http.Request, body *clientBody, next func()) {
 	control := http.NewResponseController(w)
 	_ = control.EnableFullDuplex() // HTTP/1 can
+	whole := false
+	defer func() { settleBody(control, r, body, whole) }() // also where ReverseProxy panics to cut an answer off
 	next()
+	whole = true
+}
+
+// settleBody ends the reading of a body whose request has been answered, or whose
+// answer is cut off. The transport may still read. That has to end before the
+// server reads again (golang/go#68560): Close waits for it, and reads the rest, up
+// to 256 KiB of it. The client may wait for the answer meanwhile.
+func settleBody(control *http.ResponseController, r *http.Request, body *clientBody, whole bool) {
 	if body.atEnd.Load() {
 		return
 	}
-	// The transport may still read. That has to end before the server reads again
-	// (golang/go#68560): Close waits for it, and reads the rest, up to 256 KiB of
-	// it. The client may wait for the answer meanwhile.
-	_ = control.Flush()
-	_ = control.SetReadDeadline(time.Now().Add(restTime))
+	wait := time.Duration(0)
+	if whole {
+		_ = control.Flush()
+		wait = restTime
+	}
+	_ = control.SetReadDeadline(time.Now().Add(wait))
 	err := body.Close()
 	if c := clientOf(r.Context()); c != nil && (err != nil || body.failed.Load()) {
 		c.spent.Store(true)

@@ -203,6 +203,25 @@ func TestAnAnswerEndsBeforeTheBody(t *testing.T) {
 	}
 }
 
+// TestACutAnswerEndsAtOnce has an application that ends its connection amid an
+// answer, while the client holds the rest of its body back.
+func TestACutAnswerEndsAtOnce(t *testing.T) {
+	addr := newTalker(t, func(conn net.Conn, _ string) {
+		_, _ = io.WriteString(conn, "HTTP/1.1 200 OK\r\nContent-Length: 100000\r\n\r\n"+strings.Repeat("x", 50_000))
+		_ = conn.Close()
+	})
+	for name, header := range map[string]string{"in chunks": "Transfer-Encoding: chunked\r\n\r\n1\r\nx\r\n", "with a length": "Content-Length: 1000\r\n\r\nx"} {
+		t.Run(name, func(t *testing.T) {
+			l := run(t, addr, nil).connect(t)
+
+			l.send(t, "POST / HTTP/1.1\r\nHost: localhost\r\n"+header)
+
+			_, err := io.Copy(io.Discard, l.in)
+			require.NotErrorIs(t, err, os.ErrDeadlineExceeded)
+		})
+	}
+}
+
 // TestAClientThatEndsItsSideIsTold why it gets nothing: net/http takes it for
 // gone, but it may read on, as nc does.
 func TestAClientThatEndsItsSideIsTold(t *testing.T) {
