@@ -147,7 +147,8 @@ func (m *impersonator) findApp(ctx context.Context, name string) (types.Applicat
 }
 
 // session returns a session for the application that lasts as long as a
-// certificate of this ttl, or nil where the server makes sessions itself.
+// certificate of this ttl and came later than after, or nil where the server makes
+// sessions itself.
 func (m *impersonator) session(ctx context.Context, app types.Application, ttl time.Duration, after time.Time) (*session, error) {
 	clt, release, err := m.client(ctx)
 	if err != nil {

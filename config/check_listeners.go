@@ -24,12 +24,17 @@ func (c *Config) checkListeners() {
 			first[endpoint] = path
 			continue
 		}
-		where := fmt.Sprintf("%s on line %d", other, c.places[other].Line)
-		if c.places[other].Line == 0 {
-			where = c.places[other].File // a flag
-		}
-		c.fail(path, fmt.Sprintf("%s is %s, and so is %s", path, endpoint, where), "give each service an address of its own")
+		c.fail(path, fmt.Sprintf("%s is %s, and so is %s", path, endpoint, c.whereabouts(other)), "give each service an address of its own")
 	}
+}
+
+// whereabouts names what somebody wrote, be it in the file or as a flag.
+func (c *Config) whereabouts(key string) string {
+	at := c.places[key]
+	if at.Line == 0 {
+		return at.File
+	}
+	return fmt.Sprintf("%s on line %d", key, at.Line)
 }
 
 // checkZeroes refuses a 0 that somebody wrote: a room takes it for a number that

@@ -81,6 +81,8 @@ func TestOverrideErrors(t *testing.T) {
 		{"into storage", file, Overrides{DestinationDir: "/var/lib/teleport/bot"}, "--destination-dir: outputs[0] writes into /var/lib/teleport/bot, and so does storage"},
 		{"variable", file, Overrides{Token: "${X}", Origin: map[string]string{"onboarding.token": "TELEPORT_BOT_TOKEN"}},
 			"TELEPORT_BOT_TOKEN: onboarding.token looks like a variable"},
+		{"a service's address", file + "services: [{type: application-proxy, listen: \"tcp://127.0.0.1:1234\"}]\n", Overrides{DiagAddr: "127.0.0.1:1234"},
+			"services[0].listen is tcp://127.0.0.1:1234, and so is --diag-addr; give each service an address of its own"},
 		{"wrong in the file, right in the flag", "version: v2\nproxy_server: nonsense\n", Overrides{ProxyServer: "a.example.com:x"},
 			"--proxy-server: proxy_server must be host:port"},
 	} {

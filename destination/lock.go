@@ -4,12 +4,11 @@ import (
 	"context"
 	"errors"
 	"os"
-	"time"
 
-	"github.com/gravitational/trace"
 	"golang.org/x/sys/unix"
 
 	"rollcall/failure"
+	"rollcall/internal/filelock"
 )
 
 // lock takes the directory's lock, which is given back by closing the file, or
@@ -28,7 +27,7 @@ func (d *Dir) lockWith(ctx context.Context, flags int) (*os.File, error) {
 	if err != nil {
 		return nil, err
 	}
-	if err := waitLock(ctx, f); err != nil {
+	if err := filelock.Wait(ctx, f, lockWait); err != nil {
 		f.Close()
 		if errors.Is(err, unix.EWOULDBLOCK) {
 			return nil, failure.Wrap(failure.Transient, err,
@@ -37,22 +36,4 @@ func (d *Dir) lockWith(ctx context.Context, flags int) (*os.File, error) {
 		return nil, err
 	}
 	return f, nil
-}
-
-func waitLock(ctx context.Context, f *os.File) error {
-	deadline := time.Now().Add(lockWait)
-	for {
-		err := unix.Flock(int(f.Fd()), unix.LOCK_EX|unix.LOCK_NB)
-		if err == nil || !errors.Is(err, unix.EWOULDBLOCK) && !errors.Is(err, unix.EINTR) {
-			return os.NewSyscallError("flock", err)
-		}
-		if time.Now().After(deadline) {
-			return err
-		}
-		select {
-		case <-ctx.Done():
-			return trace.Wrap(ctx.Err())
-		case <-time.After(20 * time.Millisecond):
-		}
-	}
 }

@@ -1,6 +1,7 @@
 package identity
 
 import (
+	"context"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -17,6 +18,7 @@ import (
 
 	"rollcall/destination"
 	"rollcall/failure"
+	"rollcall/internal/filelock"
 )
 
 // Files of a storage directory.
@@ -149,7 +151,7 @@ func (d *Directory) takeLock() error {
 		return failure.Wrap(failure.Configuration, ErrUnusable,
 			"the file %s isn't a regular file: remove it, and check who may write there", filepath.Join(d.path, fileLock))
 	}
-	if err := flock(lock); err != nil {
+	if err := filelock.Wait(context.Background(), lock, lockPatience); err != nil {
 		lock.Close()
 		if errors.Is(err, unix.EWOULDBLOCK) {
 			err = fmt.Errorf("%w: %w", ErrLocked, err)
@@ -161,22 +163,10 @@ func (d *Directory) takeLock() error {
 	return nil
 }
 
-const (
-	// lockPatience is how long the lock is waited for: that of a process which was
-	// killed a moment ago may still be there, and whoever restarts an agent at
-	// once needn't hear of it.
-	lockPatience = time.Second
-	lockPause    = 20 * time.Millisecond
-)
-
-func flock(file *os.File) error {
-	for until := time.Now().Add(lockPatience); ; time.Sleep(lockPause) {
-		err := unix.Flock(int(file.Fd()), unix.LOCK_EX|unix.LOCK_NB)
-		if !errors.Is(err, unix.EWOULDBLOCK) || time.Now().After(until) {
-			return err
-		}
-	}
-}
+// lockPatience is how long the lock is waited for: that of a process which was
+// killed a moment ago may still be there, and whoever restarts an agent at once
+// needn't hear of it.
+const lockPatience = time.Second
 
 // Load returns the stored identity. A reply that was written, but not yet put
 // in place when a run ended, is put in place now.

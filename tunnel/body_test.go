@@ -190,16 +190,21 @@ func TestAnAnswerEndsBeforeTheBody(t *testing.T) {
 		"the application's": {refusing, "no", http.StatusRequestEntityTooLarge},
 		"ours":              {"127.0.0.1:1", "can't be reached", http.StatusBadGateway},
 	} {
-		t.Run(name, func(t *testing.T) {
-			l := run(t, c.addr, nil).connect(t)
+		for host, listening := range map[string]string{
+			"localhost": run(t, c.addr, nil).Address(),
+			"a":         runProxyTo(t, c.addr), // an application's name
+		} {
+			t.Run(name+", "+host, func(t *testing.T) {
+				l := connectTo(t, listening)
 
-			l.send(t, "POST / HTTP/1.1\r\nHost: localhost\r\nTransfer-Encoding: chunked\r\n\r\n1\r\nx\r\n")
+				l.send(t, "POST / HTTP/1.1\r\nHost: "+host+"\r\nTransfer-Encoding: chunked\r\n\r\n1\r\nx\r\n")
 
-			got := l.answer(t)
-			require.Equal(t, c.status, got.status)
-			require.Contains(t, got.body, c.want)
-			l.ends(t)
-		})
+				got := l.answer(t)
+				require.Equal(t, c.status, got.status)
+				require.Contains(t, got.body, c.want)
+				l.ends(t)
+			})
+		}
 	}
 }
 

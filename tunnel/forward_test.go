@@ -102,6 +102,14 @@ func runProxy(t *testing.T, change func(*ProxyOptions, *Dependencies)) (*Proxy, 
 	return runProxyUntil(t, context.Background(), change)
 }
 
+// runProxyTo is runProxy with another Teleport, and returns where it listens.
+func runProxyTo(t *testing.T, teleport string) string {
+	t.Helper()
+	p, apps, _ := runProxy(t, nil)
+	apps.addr = teleport // nobody has asked yet
+	return p.listening.address()
+}
+
 // runProxyUntil is runProxy with a proxy that stops when ctx ends.
 func runProxyUntil(t *testing.T, ctx context.Context, change func(*ProxyOptions, *Dependencies)) (*Proxy, *fakeApplications, *http.Client) { //nolint:revive // t comes first.
 	t.Helper()

@@ -211,7 +211,7 @@ func parseUnix(path string) (network, address string, err error) {
 	case !strings.HasPrefix(path, "/"):
 		return "", "", errUnix
 	case strings.HasSuffix(path, "/"), filepath.Base(path) == ".", filepath.Base(path) == "..":
-		return "", "", errSlash
+		return "", "", errDirectory
 	case len(path) > maxSocketPath:
 		return "", "", errLong
 	}

@@ -48,9 +48,6 @@ func (s *served) SetReadDeadline(t time.Time) error {
 // Read carries what is plain of the requests that the server waits for, and reads
 // the first that isn't.
 func (s *served) Read(p []byte) (int, error) {
-	if s.spent.Load() {
-		return 0, io.EOF
-	}
 	if s.atBoundary(p) && !s.front.resume(s) {
 		return 0, io.EOF
 	}
@@ -61,9 +58,10 @@ func (s *served) Read(p []byte) (int, error) {
 // server waits for one, and has read nothing of it yet, or its buffer would have
 // less room. That a large read has brought something of it can't be, since the
 // server reads a byte during each request to hear of its client's end, and would
-// have found it; it's checked all the same.
+// have found it; it's checked all the same. On a spent connection no request begins
+// any more.
 func (s *served) atBoundary(p []byte) bool {
-	return s.stage.Load() == stageWaiting && len(p) == serverRead && len(s.rest) == 0
+	return s.stage.Load() == stageWaiting && len(p) == serverRead && len(s.rest) == 0 && !s.spent.Load()
 }
 
 // Close closes the connection. While plain requests are carried, the server takes

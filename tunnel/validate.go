@@ -23,12 +23,12 @@ const (
 )
 
 var (
-	errMissing  = errors.New("it's missing; give an address to listen on, such as tcp://127.0.0.1:1234 or unix:///run/rollcall/app.sock")
-	errNoScheme = errors.New("begin it with tcp:// or unix://, such as tcp://127.0.0.1:1234 or unix:///run/rollcall/app.sock")
-	errTCP      = errors.New("write tcp://HOST:PORT, such as tcp://127.0.0.1:1234")
-	errUnix     = errors.New("write unix:// and an absolute path, with three slashes in all: unix:///run/rollcall/app.sock")
-	errSlash    = errors.New("it ends with a slash, and so names a directory; add the socket's name, as in unix:///run/rollcall/app.sock")
-	errLong     = fmt.Errorf("the path is longer than %d characters, which the kernel doesn't take for a socket", maxSocketPath)
+	errMissing   = errors.New("it's missing; give an address to listen on, such as tcp://127.0.0.1:1234 or unix:///run/rollcall/app.sock")
+	errNoScheme  = errors.New("begin it with tcp:// or unix://, such as tcp://127.0.0.1:1234 or unix:///run/rollcall/app.sock")
+	errTCP       = errors.New("write tcp://HOST:PORT, such as tcp://127.0.0.1:1234")
+	errUnix      = errors.New("write unix:// and an absolute path, with three slashes in all: unix:///run/rollcall/app.sock")
+	errDirectory = errors.New("it names a directory; add the socket's name, as in unix:///run/rollcall/app.sock")
+	errLong      = fmt.Errorf("the path is longer than %d characters, which the kernel doesn't take for a socket", maxSocketPath)
 )
 
 // Validate returns everything that is wrong with the options, joined; each is a

@@ -37,7 +37,7 @@ func TestProxyNamesItsFlags(t *testing.T) {
 		{[]string{"--port=abc"}, `--port must be a whole number from 0 to 65535, not "abc"; see ` + "`rollcall proxy app --help`"},
 		{[]string{"-p", "65536"}, `--port must be a whole number from 0 to 65535, not "65536"; see ` + "`rollcall proxy app --help`"},
 		{[]string{"--port="}, `--port must be a whole number from 0 to 65535, not ""; see ` + "`rollcall proxy app --help`"},
-		{[]string{"--listen=unix:///run/a/"}, "--listen: it ends with a slash, and so names a directory; add the socket's name, as in unix:///run/rollcall/app.sock"},
+		{[]string{"--listen=unix:///run/a/"}, "--listen: it names a directory; add the socket's name, as in unix:///run/rollcall/app.sock"},
 		{[]string{"--listen=unix:///run/a.sock", "--socket-mode=0444"}, `--socket-mode: is "0444", by which nobody but root may connect, since to connect one needs write permission: give "0600" for the owner, "0660" for the group too, or "0666" for all`},
 		{[]string{"--diag-addr=localhost"}, `--diag-addr must be host:port, not "localhost"; for example 127.0.0.1:3001`},
 		{[]string{"--diag-addr=localhost:http"}, `--diag-addr must be host:port, not "localhost:http"; for example 127.0.0.1:3001`},
