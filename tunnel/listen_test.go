@@ -146,7 +146,7 @@ func TestBindRefuses(t *testing.T) {
 		{"a passed socket for all", ListenOptions{Listen: "tcp://127.0.0.1:0"}, wide, "allow_remote"},
 		{"no directory", ListenOptions{Listen: "unix:///nowhere/at/app.sock"}, nil, "the socket /nowhere/at/app.sock can't be made, since the directory /nowhere/at doesn't exist: make it (`mkdir -p /nowhere/at`)"},
 		{"no directory below /run", ListenOptions{Listen: "unix:///run/no/where/a.sock"}, nil, "(`mkdir -p /run/no/where`), or have systemd make it at each start (RuntimeDirectory=no/where in the unit)"},
-		{"a directory", ListenOptions{Listen: "unix:///nowhere/"}, nil, "it ends with a slash"},
+		{"a directory", ListenOptions{Listen: "unix:///nowhere/"}, nil, "it names a directory"},
 		{"no such user", ListenOptions{Listen: "unix://" + filepath.Join(shortDir(t), "s"), Socket: SocketOptions{User: "no-such-user"}}, nil, "no-such-user"},
 	} {
 		t.Run(test.name, func(t *testing.T) {
