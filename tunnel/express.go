@@ -3,6 +3,7 @@ package tunnel
 import (
 	"bufio"
 	"bytes"
+	"cmp"
 	"context"
 	"errors"
 	"io"
@@ -21,7 +22,8 @@ import (
 // what makes http.Server, httputil.ReverseProxy and http.Transport take four
 // times the processor's time for the same (BenchmarkCarry): three more goroutines
 // that hand each request and answer on, a read beside each request to hear of a
-// client that goes away, and timers. Parsing is net/http's all the same.
+// client that goes away, and timers. A simple request, and a short answer to which nothing is
+// to be done, go on as they are; all else is parsed by net/http all the same.
 //
 // It has nothing of its own to say to a client: what isn't plain, and what
 // doesn't go as usual before an answer has begun, is left to those, with the
@@ -31,10 +33,13 @@ type express struct {
 	// permits are the tunnel's rules for requests; they may take out of a
 	// header what isn't for the application.
 	permits func(*http.Request) bool
-	carrier *carrier
-	counts  *counts
-	log     *slog.Logger
-	access  bool
+	// permitsSimple are the rules as far as they concern a simple request, which has
+	// nothing but a host and a path; nil: each request has to show more.
+	permitsSimple func(host, path string) bool
+	carrier       *carrier
+	counts        *counts
+	log           *slog.Logger
+	access        bool
 }
 
 // ride is the connection of one client, while its requests are plain. Where others
@@ -47,11 +52,15 @@ type ride struct {
 	client *client
 	in     *bufio.Reader
 	out    *bufio.Writer
-	// head is a copy of the head of the request that is carried, host is what it
-	// named. heads reads copies.
-	head  []byte
-	host  string
-	heads *bufio.Reader
+	// head is a copy of the head of the request that is carried, sent is what the
+	// application gets instead. host is what it named, origin the page of ours that
+	// asks, if one does. request is nil if it's simple. plain and heads read heads.
+	head         []byte
+	sent         bytes.Buffer
+	host, origin string
+	request      *http.Request
+	plain        plainHead
+	heads        *bufio.Reader
 	// received is what the client had received before.
 	received int64
 	// alarm is the deadline of the wait for requests.
@@ -207,53 +216,98 @@ func (v *ride) next() course {
 		return aside
 	}
 	data, _ := v.in.Peek(v.in.Buffered())
-	n := plainHead(data)
+	n := v.plain.read(data)
 	if n == 0 {
 		return aside
 	}
-	// From here on the request stands in the copy alone.
+	// From here on the request stands in the copies alone.
 	v.head = append(v.head, data[:n]...)
+	permitted := v.prepare(now.Session.PublicHost())
 	_, _ = v.in.Discard(n)
+	if !permitted {
+		return aside
+	}
+	return v.carry(now, time.Now())
+}
+
+// prepare makes of the head that was read what the application is to get, and
+// says whether the request is permitted.
+func (v *ride) prepare(public string) bool {
+	v.sent.Reset()
+	v.request, v.origin = nil, ""
+	if v.plain.simple && v.permitsSimple != nil && !v.access {
+		if v.host != string(v.plain.host) {
+			v.host = string(v.plain.host)
+		}
+		v.plain.write(&v.sent, public)
+		return v.permitsSimple(v.host, string(v.plain.path()))
+	}
 	v.heads.Reset(bytes.NewReader(v.head))
 	r, err := http.ReadRequest(v.heads)
 	if err != nil || !v.permits(r) {
-		return aside
+		return false
 	}
-	return v.carry(r, now, time.Now())
-}
-
-// carry sends a request on and answers it.
-func (v *ride) carry(r *http.Request, now *generation, began time.Time) course {
-	v.host, v.received, v.asked, v.heard = r.Host, v.client.received.Load(), false, false
-	public := now.Session.PublicHost()
-	origin := v.carrier.origin(r)
+	v.request, v.host, v.origin = r, r.Host, v.carrier.origin(r)
 	delete(r.Header, "Connection")
 	rewriteRequest(&httputil.ProxyRequest{In: r, Out: r}, public, func(page string) bool { return v.carrier.ours(page, v.host) })
-	l, resp, err := v.exchange(r, now)
+	writeRequest(&v.sent, r)
+	return true
+}
+
+// writeRequest writes a request without a body.
+func writeRequest(out *bytes.Buffer, r *http.Request) {
+	out.WriteString("GET ")
+	out.WriteString(r.URL.RequestURI())
+	out.WriteString(" HTTP/1.1\r\nHost: ")
+	out.WriteString(cmp.Or(r.Host, r.URL.Host))
+	out.WriteString("\r\n")
+	_ = r.Header.Write(out)
+	out.WriteString("\r\n")
+}
+
+// reply is the answer to a request: either whole, as it's to be passed on, until
+// the next read on its lane, or resp, whose body is to be read.
+type reply struct {
+	whole []byte
+	resp  *http.Response
+}
+
+// carry sends the request on that was prepared, and answers it.
+func (v *ride) carry(now *generation, began time.Time) course {
+	v.received, v.asked, v.heard = v.client.received.Load(), false, false
+	public := now.Session.PublicHost()
+	l, got, err := v.exchange(now)
 	switch {
 	case err != nil && v.watch.gone:
-		v.note(r, statusGone, began)
+		v.note(statusGone, began)
 		return away
 	case err != nil:
 		if v.asked || failure.KindOf(err) == failure.Unreachable {
 			v.client.tried.Store(began.UnixNano())
 		}
 		return aside
-	case v.unusual(resp, now, public):
+	case got.resp != nil && v.unusual(got.resp, now, public):
 		v.abandon()
 		if v.watch.gone {
-			v.note(r, statusGone, began)
+			v.note(statusGone, began)
 			return away
 		}
 		return aside
 	}
 	v.counts.waited(began)
-	rewriteResponse(resp.Header, public, now.App.URI, "http://"+v.host, origin)
-	err = v.answer(resp, l)
+	status, reusable := http.StatusOK, true
+	if got.resp == nil {
+		_, err = v.client.Write(got.whole)
+		_, _ = l.in.Discard(len(got.whole))
+	} else {
+		status, reusable = got.resp.StatusCode, !got.resp.Close
+		rewriteResponse(got.resp.Header, public, now.App.URI, "http://"+v.host, v.origin)
+		err = v.answer(got.resp, l)
+	}
 	v.settle()
 	v.lane = nil
-	l.done(err == nil && !resp.Close && !v.watch.gone)
-	v.note(r, resp.StatusCode, began)
+	l.done(err == nil && reusable && !v.watch.gone)
+	v.note(status, began)
 	if err != nil || v.watch.gone || v.ends() {
 		return away
 	}
@@ -281,32 +335,32 @@ func (v *ride) unusual(resp *http.Response, now *generation, public string) bool
 	return false
 }
 
-// exchange sends a request on and returns the head of the answer, with the lane
-// on which its body comes. A connection that the proxy has closed meanwhile is
-// no reason to give up.
-func (v *ride) exchange(r *http.Request, now *generation) (*lane, *http.Response, error) {
+// exchange sends the request on and returns the answer, with the lane on which its
+// body comes. A connection that the proxy has closed meanwhile is no reason to give
+// up.
+func (v *ride) exchange(now *generation) (*lane, reply, error) {
 	l := now.lanes.spare()
 	for again := false; ; again = true {
 		if l == nil {
 			var err error
 			if l, err = v.open(now); err != nil {
-				return nil, nil, err
+				return nil, reply{}, err
 			}
 			if v.watch.gone {
 				now.lanes.put(l)
-				return nil, nil, context.Canceled
+				return nil, reply{}, context.Canceled
 			}
 		}
 		began := time.Now()
 		v.lane = l
 		l.expect(began)
-		resp, err := v.ask(r, l)
+		got, err := v.ask(l)
 		if err == nil {
-			return l, resp, nil
+			return l, got, nil
 		}
 		v.abandon()
 		if !l.used || again || v.heard || v.watch.gone || time.Since(began) > recovery {
-			return nil, nil, err
+			return nil, reply{}, err
 		}
 		now.lanes.drop() // the others have probably ended as well
 		l = nil
@@ -331,12 +385,12 @@ func (v *ride) open(now *generation) (*lane, error) {
 	return now.lanes.open(ctx)
 }
 
-// ask sends a request and reads the head of the answer. While that takes long,
+// ask sends the request and reads the head of the answer. While that takes long,
 // it's watched whether the client is still there.
-func (v *ride) ask(r *http.Request, l *lane) (*http.Response, error) {
+func (v *ride) ask(l *lane) (reply, error) {
 	v.asked = true
-	if err := l.send(r); err != nil {
-		return nil, err
+	if _, err := l.conn.Write(v.sent.Bytes()); err != nil {
+		return reply{}, err
 	}
 	_, err := l.in.Peek(1)
 	if isDeadline(err) {
@@ -344,14 +398,23 @@ func (v *ride) ask(r *http.Request, l *lane) (*http.Response, error) {
 		_, err = l.in.Peek(1)
 	}
 	if err != nil {
-		return nil, err
+		return reply{}, err
 	}
 	v.heard = true
+	if whole := l.wholeAnswer(); whole != nil && !v.ends() {
+		return reply{whole: whole}, nil
+	}
+	resp, err := v.hear(l)
+	return reply{resp: resp}, err
+}
+
+// hear reads the head of the answer, of which something has come.
+func (v *ride) hear(l *lane) (*http.Response, error) {
 	for {
 		if !l.hasHead() {
 			v.attendTo(l)
 		}
-		resp, err := http.ReadResponse(l.in, r)
+		resp, err := http.ReadResponse(l.in, v.request)
 		if err != nil {
 			return nil, err
 		}
@@ -378,14 +441,14 @@ func (v *ride) attendTo(l *lane) {
 	v.attend(l.close)
 }
 
-// note counts a request, and logs it if asked to.
-func (v *ride) note(r *http.Request, status int, began time.Time) {
+// note counts the request, and logs it if asked to.
+func (v *ride) note(status int, began time.Time) {
 	sent := v.client.sent.Load()
 	v.client.took(len(v.head))
 	v.counts.answered(status, false)
 	if v.access {
-		r.Host = v.host
-		logRequest(v.log, r, &recorder{status: status}, v.client, began, sent, v.received)
+		v.request.Host = v.host
+		logRequest(v.log, v.request, &recorder{status: status}, v.client, began, sent, v.received)
 	}
 }
 

@@ -138,29 +138,36 @@ func TestPlainRequestsAreCarriedAsOthersAre(t *testing.T) {
 		"what looks like Teleport's refusal": func(w http.ResponseWriter, _ *http.Request) { http.Error(w, "Forbidden", http.StatusForbidden) },
 		"an error":                           func(w http.ResponseWriter, _ *http.Request) { http.Error(w, "no such thing", http.StatusNotFound) },
 	}
-	const askedBy = "Origin: http://localhost\r\nReferer: http://localhost/a\r\nCookie: x=y; " + sessionCookies + "=z\r\n" +
-		"X-Forwarded-For: 1.2.3.4\r\nForwarded: for=1.2.3.4\r\nX-Real-Ip: 1.2.3.4\r\nAuthorization: Basic eDp5\r\nAccept: a\r\nAccept: b\r\nPragma: no-cache\r\n"
+	questions := map[string]string{
+		"a browser": "GET /a%2Fb//c?x;y=%zz HTTP/1.1\r\nHost: localhost\r\nOrigin: http://localhost\r\nReferer: http://localhost/a\r\n" +
+			"Cookie: x=y; " + sessionCookies + "=z\r\nX-Forwarded-For: 1.2.3.4\r\nForwarded: for=1.2.3.4\r\nX-Real-Ip: 1.2.3.4\r\n" +
+			"Authorization: Basic eDp5\r\nAccept: a\r\nAccept: b\r\nPragma: no-cache\r\n",
+		"a program": "GET /a/b//c/../d@e;f?x;y=%zz&/?g HTTP/1.1\r\naccept: a\r\nHost:  localhost:80 \r\nConnection: keep-alive\r\n" +
+			"Authorization: Basic eDp5\r\nX-odd_Name:  1\t2 \r\nAccept: b\r\n",
+	}
 	for name, answer := range answers {
-		t.Run(name, func(t *testing.T) {
-			var seen atomic.Pointer[http.Request]
-			f := newFakeTeleport(t, func(w http.ResponseWriter, r *http.Request, _ string) {
-				seen.Store(r)
-				answer(w, r)
-			})
-			r := run(t, f.Listener.Addr().String(), nil)
-			both := map[string]exchanged{}
-			r.keeper.suspect("test", false) // so that 403 is no reason for a renewal
-			for way, more := range map[string]string{"plain": "", "other": "Content-Length: 0\r\n"} {
-				l := r.connect(t)
-				l.send(t, "GET /a%2Fb//c?x;y=%zz HTTP/1.1\r\nHost: localhost\r\n"+askedBy+more+"\r\n")
-				both[way] = l.exchanged(t, &seen)
-			}
+		for who, question := range questions {
+			t.Run(name+" for "+who, func(t *testing.T) {
+				var seen atomic.Pointer[http.Request]
+				f := newFakeTeleport(t, func(w http.ResponseWriter, r *http.Request, _ string) {
+					seen.Store(r)
+					answer(w, r)
+				})
+				r := run(t, f.Listener.Addr().String(), nil)
+				both := map[string]exchanged{}
+				r.keeper.suspect("test", false) // so that 403 is no reason for a renewal
+				for way, more := range map[string]string{"plain": "", "other": "Content-Length: 0\r\n"} {
+					l := r.connect(t)
+					l.send(t, question+more+"\r\n")
+					both[way] = l.exchanged(t, &seen)
+				}
 
-			require.Equal(t, both["other"], both["plain"])
-			if name != "the end of the connection" {
-				r.carriedPlainly(t)
-			}
-		})
+				require.Equal(t, both["other"], both["plain"])
+				if name != "the end of the connection" {
+					r.carriedPlainly(t)
+				}
+			})
+		}
 	}
 }
 

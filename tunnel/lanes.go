@@ -3,7 +3,6 @@ package tunnel
 import (
 	"bufio"
 	"bytes"
-	"cmp"
 	"context"
 	"math"
 	"net"
@@ -17,8 +16,8 @@ import (
 )
 
 const (
-	// laneBuffer is the size of the buffers that a lane's heads go through, in
-	// bytes. Most answers that are short fit in one.
+	// laneBuffer is the size of the buffers that heads go through, in bytes. Most
+	// answers that are short fit in one.
 	laneBuffer = 4 << 10
 	// silence is for how long, at least, an answer may be awaited before a look
 	// at whether its client is still there; it may be twice as long.
@@ -31,7 +30,6 @@ type lane struct {
 	conn  net.Conn
 	lanes *lanes
 	in    *bufio.Reader
-	out   *bufio.Writer
 	// budget is how many bytes may be read for the head that is awaited.
 	budget int64
 	// alarm is the deadline that reads have, zero: none.
@@ -58,18 +56,6 @@ func (l *lane) Read(p []byte) (int, error) {
 	return n, err
 }
 
-// send sends a request without a body; the connection is all that can fail.
-func (l *lane) send(r *http.Request) error {
-	_, _ = l.out.WriteString("GET ")
-	_, _ = l.out.WriteString(r.URL.RequestURI())
-	_, _ = l.out.WriteString(" HTTP/1.1\r\nHost: ")
-	_, _ = l.out.WriteString(cmp.Or(r.Host, r.URL.Host))
-	_, _ = l.out.WriteString("\r\n")
-	_ = r.Header.Write(l.out)
-	_, _ = l.out.WriteString("\r\n")
-	return l.out.Flush() // it has the first error
-}
-
 // expect makes reads of the next answer end when it has been awaited for a
 // while. A deadline serves many answers: setting one for each would cost more
 // than most of them take.
@@ -85,6 +71,16 @@ func (l *lane) expect(now time.Time) {
 func (l *lane) patient() {
 	l.alarm = time.Time{}
 	_ = l.conn.SetReadDeadline(l.alarm)
+}
+
+// wholeAnswer returns an answer that has come whole, and with nothing after it, if
+// it can be passed on as it is. It's valid until the next read.
+func (l *lane) wholeAnswer() []byte {
+	data, _ := l.in.Peek(l.in.Buffered())
+	if head, body, ok := plainAnswer(data); ok && head+body == len(data) {
+		return data
+	}
+	return nil
 }
 
 // hasHead says whether the head of an answer has come, and can be read without
@@ -286,7 +282,7 @@ func (s *lanes) dial(ctx, lifetime context.Context) (*lane, error) {
 		s.blind.Store(true)
 	}
 	l := &lane{conn: conn, lanes: s}
-	l.in, l.out = bufio.NewReaderSize(l, laneBuffer), bufio.NewWriterSize(conn, laneBuffer)
+	l.in = bufio.NewReaderSize(l, laneBuffer)
 	return l, nil
 }
 

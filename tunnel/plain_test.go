@@ -19,10 +19,10 @@ func TestPlainHeads(t *testing.T) {
 		"a tab in a value":          "GET / HTTP/1.1\r\nHost: a\r\nX: a\tb" + end,
 	} {
 		t.Run(name, func(t *testing.T) {
-			require.Equal(t, len(head), plainHead([]byte(head)))
-			require.Equal(t, len(head), plainHead([]byte(head+"GET / HTTP/1.1\r\n")), "another request follows")
+			require.Equal(t, len(head), new(plainHead).read([]byte(head)))
+			require.Equal(t, len(head), new(plainHead).read([]byte(head+"GET / HTTP/1.1\r\n")), "another request follows")
 			for n := range len(head) {
-				require.Zero(t, plainHead([]byte(head[:n])), "cut after %d bytes", n)
+				require.Zero(t, new(plainHead).read([]byte(head[:n])), "cut after %d bytes", n)
 			}
 		})
 	}
@@ -79,7 +79,7 @@ func TestHeadsThatAreNotPlain(t *testing.T) {
 		"a connection to a proxy":         "GET / HTTP/1.1\r\n" + host + "Proxy-Connection: keep-alive\r\n",
 	} {
 		t.Run(name, func(t *testing.T) {
-			require.Zero(t, plainHead([]byte(head+"\r\n")))
+			require.Zero(t, new(plainHead).read([]byte(head+"\r\n")))
 		})
 	}
 }
@@ -91,7 +91,7 @@ func FuzzPlainHead(f *testing.F) {
 	f.Add("GET //a/../b?%zz HTTP/1.1\r\nConnection: keep-alive\r\nhost: a:1\r\n\r\nGET / HTTP/1.1\r\n")
 	f.Add("GET / HTTP/1.1\r\nHost: a\r\nTransfer-Encoding : chunked\r\n\r\n0\r\n\r\n")
 	f.Fuzz(func(t *testing.T, data string) {
-		n := plainHead([]byte(data))
+		n := new(plainHead).read([]byte(data))
 		if n == 0 {
 			return
 		}

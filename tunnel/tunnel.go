@@ -272,7 +272,7 @@ func (t *Tunnel) front(bound *endpoint, peers peers) *front {
 		log: t.log, counts: t.counts, peers: peers, limit: t.opts.MaxConnections, names: t.opts.Names,
 		handler: observed(t.guarded(names, carrier), t.counts, t.log, t.opts.AccessLog),
 		express: &express{
-			permits: func(r *http.Request) bool { return t.permits(names, r) },
+			permits: func(r *http.Request) bool { return t.permits(names, r) }, permitsSimple: t.permitsSimple(names),
 			carrier: carrier, counts: t.counts, log: t.log, access: t.opts.AccessLog,
 		},
 		stream: streamer.serve,
@@ -318,6 +318,15 @@ func (t *Tunnel) guarded(names hosts, carrier *carrier) http.Handler {
 // permits says whether guarded lets a request pass.
 func (t *Tunnel) permits(names hosts, r *http.Request) bool {
 	return names.permits(r.Host) && names.permitsOrigin(r, t.public(r)) && t.listening.token.admit(r.Header) && !teleportsOwn(r.URL.Path)
+}
+
+// permitsSimple is permits for a request without any header that it looks at: no
+// web page asks, and no token is shown. It's nil if one has to be.
+func (t *Tunnel) permitsSimple(names hosts) func(host, path string) bool {
+	if t.listening.token.read != nil {
+		return nil
+	}
+	return func(host, path string) bool { return names.permits(host) && !teleportsOwn(path) }
 }
 
 // public is the application's public host, once it's known, for a request that
