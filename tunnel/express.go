@@ -33,9 +33,9 @@ type express struct {
 	// permits are the tunnel's rules for requests; they may take out of a
 	// header what isn't for the application.
 	permits func(*http.Request) bool
-	// permitsSimple are the rules as far as they concern a simple request, which has
-	// nothing but a host and a path; nil: each request has to show more.
-	permitsSimple func(host, path string) bool
+	// permitsSimple are the rules as far as they concern a simple request, by the
+	// host that it names; nil: each request has to show more.
+	permitsSimple func(host string) bool
 	carrier       *carrier
 	counts        *counts
 	log           *slog.Logger
@@ -222,7 +222,7 @@ func (v *ride) next() course {
 	}
 	// From here on the request stands in the copies alone.
 	v.head = append(v.head, data[:n]...)
-	permitted := v.prepare(now.Session.PublicHost())
+	permitted := v.prepare(now.public)
 	_, _ = v.in.Discard(n)
 	if !permitted {
 		return aside
@@ -240,7 +240,7 @@ func (v *ride) prepare(public string) bool {
 			v.host = string(v.plain.host)
 		}
 		v.plain.write(&v.sent, public)
-		return v.permitsSimple(v.host, string(v.plain.path()))
+		return v.permitsSimple(v.host)
 	}
 	v.heads.Reset(bytes.NewReader(v.head))
 	r, err := http.ReadRequest(v.heads)
@@ -275,7 +275,6 @@ type reply struct {
 // carry sends the request on that was prepared, and answers it.
 func (v *ride) carry(now *generation, began time.Time) course {
 	v.received, v.asked, v.heard = v.client.received.Load(), false, false
-	public := now.Session.PublicHost()
 	l, got, err := v.exchange(now)
 	switch {
 	case err != nil && v.watch.gone:
@@ -286,7 +285,7 @@ func (v *ride) carry(now *generation, began time.Time) course {
 			v.client.tried.Store(began.UnixNano())
 		}
 		return aside
-	case got.resp != nil && v.unusual(got.resp, now, public):
+	case got.resp != nil && v.unusual(got.resp, now):
 		v.abandon()
 		if v.watch.gone {
 			v.note(statusGone, began)
@@ -301,7 +300,7 @@ func (v *ride) carry(now *generation, began time.Time) course {
 		_, _ = l.in.Discard(len(got.whole))
 	} else {
 		status, reusable = got.resp.StatusCode, !got.resp.Close
-		rewriteResponse(got.resp.Header, public, now.App.URI, "http://"+v.host, v.origin)
+		rewriteResponse(got.resp.Header, now.public, now.App.URI, "http://"+v.host, v.origin)
 		err = v.answer(got.resp, l)
 	}
 	v.settle()
@@ -317,9 +316,9 @@ func (v *ride) carry(now *generation, began time.Time) course {
 // unusual says whether an answer is one to be got again, because it's
 // Teleport's own and may be another soon. Whatever it says of such an answer, it
 // doesn't need its body any more.
-func (v *ride) unusual(resp *http.Response, now *generation, public string) bool {
+func (v *ride) unusual(resp *http.Response, now *generation) bool {
 	switch {
-	case resp.StatusCode < http.StatusOK, asksForLogin(resp, now.ProxyHost, public):
+	case resp.StatusCode < http.StatusOK, asksForLogin(resp, now.ProxyHost, now.public):
 		return true
 	case v.carrier.upstream.troubled() && looksUnready(resp):
 		return true

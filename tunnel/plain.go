@@ -20,7 +20,8 @@ type plainHead struct {
 	// those about the connection.
 	fields []byte
 	// simple says that nothing depends on the headers, and that the target can be
-	// read in one way only: the request goes on as it is, to another host.
+	// read in one way only and isn't Teleport's own: the request goes on as it is, to
+	// another host.
 	simple bool
 }
 
@@ -88,12 +89,6 @@ func (h *plainHead) write(out *bytes.Buffer, host string) {
 	out.WriteString("\r\n")
 }
 
-// path is the target without its query.
-func (h *plainHead) path() []byte {
-	path, _, _ := bytes.Cut(h.target, []byte{'?'})
-	return path
-}
-
 // plainAnswer reads the head that data begins with, and returns its length and that
 // of the body. It returns false for all but an answer that can be passed on byte by
 // byte: 200 with a body of a length that is known, a date, and nothing that concerns
@@ -131,7 +126,7 @@ func plainAnswer(data []byte) (head, body int, ok bool) {
 
 // plainLength reads the length of a body that may be a short one.
 func plainLength(digits []byte) (length int, ok bool) {
-	if len(digits) == 0 || len(digits) > 6 {
+	if len(digits) == 0 || len(digits) > 6 || len(digits) > 1 && digits[0] == '0' {
 		return 0, false
 	}
 	for _, c := range digits {
@@ -170,10 +165,11 @@ func plainTarget(line []byte) (target []byte, ok bool) {
 }
 
 // isSimpleTarget says whether a target has a path in which nothing is escaped, or
-// should have been. What stands in the query is the application's affair.
+// should have been, and that isn't Teleport's own. What stands in the query is the
+// application's affair.
 func isSimpleTarget(target []byte) bool {
 	path, query, _ := bytes.Cut(target, []byte{'?'})
-	return all(path, isPathChar) && bytes.IndexByte(query, '#') < 0
+	return all(path, isPathChar) && bytes.IndexByte(query, '#') < 0 && !teleportsOwn(string(path))
 }
 
 // concernsConnection says whether a header of a request is about the connection,

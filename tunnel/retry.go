@@ -50,7 +50,7 @@ func (c *courier) RoundTrip(req *http.Request) (*http.Response, error) {
 	}
 	for {
 		began := time.Now()
-		resp, err := d.on.transport.RoundTrip(req)
+		resp, err := d.on.RoundTrip(req)
 		if err == nil {
 			c.counts.waited(began)
 		} else if broken(err) {

@@ -320,13 +320,13 @@ func (t *Tunnel) permits(names hosts, r *http.Request) bool {
 	return names.permits(r.Host) && names.permitsOrigin(r, t.public(r)) && t.listening.token.admit(r.Header) && !teleportsOwn(r.URL.Path)
 }
 
-// permitsSimple is permits for a request without any header that it looks at: no
-// web page asks, and no token is shown. It's nil if one has to be.
-func (t *Tunnel) permitsSimple(names hosts) func(host, path string) bool {
+// permitsSimple is permits for a simple request, of which no web page asks and no
+// token is shown. It's nil if one has to be.
+func (t *Tunnel) permitsSimple(names hosts) func(host string) bool {
 	if t.listening.token.read != nil {
 		return nil
 	}
-	return func(host, path string) bool { return names.permits(host) && !teleportsOwn(path) }
+	return names.permits
 }
 
 // public is the application's public host, once it's known, for a request that

@@ -31,6 +31,11 @@ const (
 	dialQueueTime = 10 * time.Second
 	// maxAnswerHeader bounds the header of an application's answer, in bytes.
 	maxAnswerHeader = 1 << 20
+	// chunkBuffer is the size of the buffers that bodies in chunks are sent through,
+	// in bytes: the largest chunk that http.Transport makes and what stands around
+	// it go out in one piece, and not in three. Other bodies don't need that, and
+	// their first part would wait for the rest of such a buffer.
+	chunkBuffer = 32<<10 + 64
 )
 
 // Session opens connections to one application with one certificate. It's safe
@@ -58,14 +63,31 @@ type Routed struct {
 // generation is one certificate in use, with the connections that bear it.
 type generation struct {
 	Routed
-	transport *http.Transport
-	lanes     *lanes
+	// public is the session's PublicHost.
+	public string
+	// transport carries all but the lanes' requests, and those with bodies in
+	// chunks, which chunks carries.
+	transport, chunks *http.Transport
+	lanes             *lanes
+}
+
+// RoundTrip satisfies http.RoundTripper.
+func (g *generation) RoundTrip(r *http.Request) (*http.Response, error) {
+	if r.ContentLength < 0 {
+		return g.chunks.RoundTrip(r)
+	}
+	return g.transport.RoundTrip(r)
+}
+
+func (g *generation) closeIdle() {
+	g.transport.CloseIdleConnections()
+	g.chunks.CloseIdleConnections()
 }
 
 // retire closes the connections that aren't in use, and the others as soon as
 // they aren't.
 func (g *generation) retire() {
-	g.transport.CloseIdleConnections()
+	g.closeIdle()
 	g.lanes.close()
 }
 
@@ -106,7 +128,11 @@ func newUpstream(counts *counts, idle int, patience time.Duration) *upstream {
 
 // set takes a new certificate into use.
 func (u *upstream) set(routed Routed) {
-	fresh := &generation{Routed: routed, transport: u.newTransport(routed.Session), lanes: newLanes(u, routed.Session)}
+	fresh := &generation{
+		Routed: routed, public: routed.Session.PublicHost(), lanes: newLanes(u, routed.Session),
+		transport: u.newTransport(routed.Session), chunks: u.newTransport(routed.Session),
+	}
+	fresh.chunks.WriteBufferSize = chunkBuffer
 	u.mu.Lock()
 	old := u.now
 	u.now = fresh
@@ -141,7 +167,7 @@ func (u *upstream) tellLocked(err error) {
 // close lets all idle connections go.
 func (u *upstream) close() {
 	if now := u.last(); now != nil {
-		now.transport.CloseIdleConnections()
+		now.closeIdle()
 		now.lanes.pause()
 	}
 }

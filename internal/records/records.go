@@ -55,6 +55,7 @@ func (p *Pool) Client(conn net.Conn, config *tls.Config) *Conn {
 		config.Renegotiation = tls.RenegotiateNever
 	}
 	raw := &rawConn{Conn: conn, pool: p, descriptor: descriptorOf(conn)}
+	raw.probeOnce = raw.readOnce
 	return &Conn{Conn: tls.Client(raw, config), raw: raw}
 }
 
@@ -110,8 +111,7 @@ func (c *Conn) Quiet(fresh bool) (quiet, known bool) {
 	c.reading.Lock()
 	defer c.reading.Unlock()
 	c.raw.dry, c.raw.probing, c.raw.came = true, true, false
-	var p [1]byte
-	n, err := c.Conn.Read(p[:])
+	n, err := c.Conn.Read(c.raw.one[:])
 	c.raw.dry, c.raw.probing = false, false
 	return n == 0 && errors.Is(err, errDry) && (fresh || !c.raw.came) && c.raw.frame.atBoundary(), true
 }
@@ -184,6 +184,15 @@ type rawConn struct {
 	// dry keeps reads from waiting for the network: they return errDry. With
 	// probing they return what is there; came says that there was something.
 	dry, probing, came bool
+	// probed is what probeOnce reads into, and what came of it. one is what Quiet
+	// reads into. They stand here so that a look takes no memory.
+	probed struct {
+		p   []byte
+		n   int
+		err error
+	}
+	probeOnce func(fd uintptr)
+	one       [1]byte
 	// frame is where crypto/tls is in the stream: it may have read the beginning
 	// of a record along with the one before.
 	frame frame
@@ -240,15 +249,11 @@ func (r *rawConn) read(p []byte) (int, error) {
 }
 
 // probe reads what is there, without waiting and whatever the deadline is.
-func (r *rawConn) probe(p []byte) (n int, err error) {
-	failed := r.descriptor.Control(func(fd uintptr) {
-		for {
-			n, err = syscall.Read(int(fd), p)
-			if !errors.Is(err, syscall.EINTR) {
-				return
-			}
-		}
-	})
+func (r *rawConn) probe(p []byte) (int, error) {
+	r.probed.p = p
+	failed := r.descriptor.Control(r.probeOnce)
+	n, err := r.probed.n, r.probed.err
+	r.probed.p, r.probed.err = nil, nil
 	switch {
 	case failed != nil:
 		return 0, failed
@@ -261,6 +266,16 @@ func (r *rawConn) probe(p []byte) (n int, err error) {
 	}
 	r.came = true
 	return n, nil
+}
+
+// readOnce is for probeOnce.
+func (r *rawConn) readOnce(fd uintptr) {
+	for {
+		r.probed.n, r.probed.err = syscall.Read(int(fd), r.probed.p)
+		if !errors.Is(r.probed.err, syscall.EINTR) {
+			return
+		}
+	}
 }
 
 // serve returns a part of what is unread, and gives the buffer back if it was
