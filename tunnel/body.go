@@ -82,6 +82,10 @@ func serveBothWays(w http.ResponseWriter, r *http.Request, body *clientBody, nex
 // server reads again (golang/go#68560): Close waits for it, and reads the rest, up
 // to 256 KiB of it. The client may wait for the answer meanwhile.
 func settleBody(control *http.ResponseController, r *http.Request, body *clientBody, whole bool) {
+	c := clientOf(r.Context())
+	if c != nil {
+		c.unread.Store(whole && !body.atEnd.Load())
+	}
 	if body.atEnd.Load() {
 		return
 	}
@@ -92,7 +96,7 @@ func settleBody(control *http.ResponseController, r *http.Request, body *clientB
 	}
 	_ = control.SetReadDeadline(time.Now().Add(wait))
 	err := body.Close()
-	if c := clientOf(r.Context()); c != nil && (err != nil || body.failed.Load()) {
+	if c != nil && (err != nil || body.failed.Load()) {
 		c.spent.Store(true)
 	}
 }
@@ -101,9 +105,12 @@ func settleBody(control *http.ResponseController, r *http.Request, body *clientB
 // part of the last one.
 func unlessSpent(next http.Handler) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		if c := clientOf(r.Context()); c != nil && c.spent.Load() {
-			_ = c.Close()
-			return
+		if c := clientOf(r.Context()); c != nil {
+			if c.spent.Load() {
+				_ = c.Close()
+				return
+			}
+			c.unread.Store(r.ContentLength != 0)
 		}
 		next.ServeHTTP(w, r)
 	})

@@ -2,6 +2,7 @@ package tunnel
 
 import (
 	"bufio"
+	"bytes"
 	"fmt"
 	"io"
 	"log/slog"
@@ -267,4 +268,34 @@ func TestWhatComesBeforeAnUpgradeIsGrantedIsKept(t *testing.T) {
 	got, err := l.in.ReadString('\n')
 	require.NoError(t, err)
 	require.Equal(t, "early and late\n", got)
+}
+
+// TestAnEarlyAnswerIsReadByWhoSendsOn has clients that go on sending a large body
+// after it was refused, by the application or by the tunnel.
+func TestAnEarlyAnswerIsReadByWhoSendsOn(t *testing.T) {
+	f := newFakeTeleport(t, func(w http.ResponseWriter, _ *http.Request, _ string) {
+		w.WriteHeader(http.StatusRequestEntityTooLarge)
+		fmt.Fprint(w, "too large")
+	})
+	r := run(t, f.Listener.Addr().String(), nil)
+	large := bytes.Repeat([]byte("x"), 32<<20)
+	bodies := map[string]func() io.Reader{
+		"with a length": func() io.Reader { return bytes.NewReader(large) },
+		"in chunks":     func() io.Reader { return io.MultiReader(bytes.NewReader(large)) },
+	}
+	paths := map[string]int{"/": http.StatusRequestEntityTooLarge, "/teleport-logout": http.StatusForbidden}
+	for kind, body := range bodies {
+		for path, status := range paths {
+			for name, once := range map[string]bool{"the connection's last": true, "perhaps not the last": false} {
+				t.Run(kind+" to "+path+", "+name, func(t *testing.T) {
+					t.Parallel()
+					for range 5 {
+						transport := &http.Transport{DisableKeepAlives: once}
+						require.Equal(t, status, askWith(t, transport, request(t, http.MethodPost, r.url(path), body())).status)
+						transport.CloseIdleConnections()
+					}
+				})
+			}
+		}
+	}
 }

@@ -22,6 +22,10 @@ type client struct {
 	// ends isn't known, and so isn't where the next request begins. http.Server
 	// doesn't learn of that.
 	spent atomic.Bool
+	// unread says that the last request had a body of which something may still come.
+	// Closing while it does would reset the connection, and many a client would not
+	// get to see the answer.
+	unread atomic.Bool
 	// waited says that the client has waited for a certificate already.
 	waited atomic.Bool
 	// tried is when a request was first tried to be carried that is to be carried
@@ -49,6 +53,24 @@ func (c *client) Read(p []byte) (int, error) {
 	n, err := c.read(p)
 	c.took(n)
 	return n, err
+}
+
+// lingerTime is for how long a client may send on after its answer.
+const lingerTime = 500 * time.Millisecond
+
+// linger tells the client that nothing more comes, and reads away what it still
+// sends. It ends at once if the client does.
+func (c *client) linger() {
+	if closeWrite(c.Conn) != nil || c.SetReadDeadline(time.Now().Add(lingerTime)) != nil {
+		return
+	}
+	buf := c.front.bulk.Get()
+	defer c.front.bulk.Put(buf)
+	for {
+		if _, err := c.Conn.Read(buf); err != nil {
+			return
+		}
+	}
 }
 
 // took counts what the client sent.
@@ -119,10 +141,14 @@ func (c *client) Write(p []byte) (int, error) {
 // CloseWrite tells the client that nothing more comes.
 func (c *client) CloseWrite() error { return closeWrite(c.Conn) }
 
-// Close closes the connection once.
+// Close closes the connection once, and waits a moment for a client that still
+// sends.
 func (c *client) Close() error {
 	err := net.ErrClosed
 	c.once.Do(func() {
+		if c.unread.Load() && !c.front.cutting.Load() {
+			c.linger()
+		}
 		err = c.Conn.Close()
 		c.front.gone(c)
 	})

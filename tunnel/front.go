@@ -8,6 +8,7 @@ import (
 	"net/http"
 	"runtime/debug"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"rollcall/diagnostics"
@@ -78,6 +79,8 @@ type front struct {
 	// unsure are connections of which it wasn't known what for, failed those
 	// that couldn't be accepted.
 	unsure, failed occasionally
+	// cutting says that those who are left are cut off.
+	cutting atomic.Bool
 
 	// mu protects the following.
 	mu      sync.Mutex
@@ -141,6 +144,7 @@ func (f *front) drain(server *http.Server, q *queue) {
 	case <-f.whenEmpty():
 	case <-timer.C:
 	}
+	f.cutting.Store(true)
 	_ = q.Close()
 	_ = server.Close()
 	f.mu.Lock()

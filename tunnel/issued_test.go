@@ -49,4 +49,10 @@ func TestSuspicionAsksForAnotherSession(t *testing.T) {
 	require.True(t, issuer.after[1].After(began))
 	sessions := slices.Compact(slices.Clone(issuer.after[1:]))
 	require.Len(t, sessions, doubtsMost)
+
+	k.asked.doubted = time.Now().Add(-doubtAgain)
+	k.asked.last, k.asked.unsure.last = time.Time{}, time.Now().Add(-longestFutilePause)
+	k.suspect("test", false)
+	fetch()
+	require.True(t, issuer.after[len(issuer.after)-1].After(sessions[len(sessions)-1]), "an hour later it may be another fault")
 }

@@ -23,8 +23,11 @@ const (
 	surePatience   = 10 * time.Second
 	unsurePatience = 3 * time.Second
 	// doubtsMost is how many renewals in a row that don't help rest on something
-	// new each. After that it isn't what they rest on.
+	// new each. After that it isn't what they rest on, until doubtAgain has passed:
+	// an application that says 403 of its own all the time must not hide for good
+	// that there's a fault by now.
 	doubtsMost = 2
+	doubtAgain = time.Hour
 )
 
 // asking is what clients caused. Its fields are protected by mu.
@@ -40,6 +43,8 @@ type asking struct {
 	// since is when the time began in which count renewals were caused.
 	since time.Time
 	count int
+	// doubted is when a renewal last rested on something new.
+	doubted time.Time
 	// until is when certificates that can't be used may be asked for again.
 	until time.Time
 }
@@ -119,7 +124,8 @@ func (k *keeper) suspect(reason string, sure bool) (attempts uint64, until time.
 	futile.asks(now, longest)
 	a.count++
 	a.last, a.attempts, a.suspected = now, attempts, true
-	if source, ok := k.source.(doubter); ok && futile.count <= doubtsMost {
+	if source, ok := k.source.(doubter); ok && (futile.count <= doubtsMost || now.Sub(a.doubted) >= doubtAgain) {
+		a.doubted = now
 		source.Doubt()
 	}
 	k.renewNow(reason)
