@@ -225,7 +225,7 @@ func (v *ride) next() course {
 	}
 	// From here on the request stands in the copies alone.
 	v.head = append(v.head, data[:n]...)
-	permitted := v.prepare(now.public)
+	permitted := v.prepare(now.Session.PublicHost())
 	_, _ = v.in.Discard(n)
 	if !permitted {
 		return aside
@@ -242,7 +242,7 @@ func (v *ride) prepare(public string) bool {
 		if v.host != string(v.plain.host) {
 			v.host = string(v.plain.host)
 		}
-		v.plain.write(&v.sent, public)
+		v.plain.write(&v.sent, cmp.Or(public, unnamed))
 		return v.permitsSimple(v.host)
 	}
 	v.heads.Reset(bytes.NewReader(v.head))
@@ -296,7 +296,7 @@ func (v *ride) carry(now *generation, began time.Time) course {
 		_, _ = l.in.Discard(len(got.whole))
 	} else {
 		status, reusable = got.resp.StatusCode, !got.resp.Close
-		rewriteResponse(got.resp.Header, now.public, now.App.URI, "http://"+v.host, v.origin)
+		rewriteResponse(got.resp.Header, now.Session.PublicHost(), now.App.URI, "http://"+v.host, v.origin)
 		err = v.answer(got.resp, l)
 	}
 	v.settle()
@@ -314,7 +314,7 @@ func (v *ride) carry(now *generation, began time.Time) course {
 // doesn't need its body any more.
 func (v *ride) unusual(resp *http.Response, now *generation) bool {
 	switch {
-	case resp.StatusCode < http.StatusOK, asksForLogin(resp, now.ProxyHost, now.public):
+	case resp.StatusCode < http.StatusOK, asksForLogin(resp, now.ProxyHost, now.Session.PublicHost()):
 		return true
 	case v.carrier.upstream.troubled() && looksUnready(resp):
 		return true

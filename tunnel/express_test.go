@@ -471,6 +471,10 @@ func TestRulesHoldForPlainRequests(t *testing.T) {
 			_, err := r.Ready(t.Context())
 			require.NoError(t, err)
 			l := r.connect(t)
+			if c.kind != kindToken {
+				require.Empty(t, l.get(t, "/").kind(), "what's permitted doesn't matter to what comes next")
+				reached.Store(0)
+			}
 
 			l.send(t, c.head+"\r\n")
 
@@ -483,5 +487,67 @@ func TestRulesHoldForPlainRequests(t *testing.T) {
 				r.carriedPlainly(t)
 			}
 		})
+	}
+}
+
+// TestARequestSaysNothingOfTheNext has a page, and a program between its requests,
+// on one connection: none gets what is for the other, by whichever name of the
+// tunnel it came.
+func TestARequestSaysNothingOfTheNext(t *testing.T) {
+	addr := newTalker(t, func(conn net.Conn, _ string) {
+		_, _ = io.WriteString(conn, "HTTP/1.1 200 OK\r\n"+date+"Content-Length: 0\r\n"+
+			"Location: https://"+appHost+"/a\r\nAccess-Control-Allow-Origin: https://"+appHost+"\r\n\r\n")
+	})
+	l := run(t, addr, nil).connect(t)
+	for range 2 {
+		for _, c := range []struct{ host, origin, reader string }{
+			{"localhost", "Origin: http://localhost\r\n", "http://localhost"},
+			{"localhost", "", "https://" + appHost},
+			{"127.0.0.1", "", "https://" + appHost},
+		} {
+			l.send(t, "GET / HTTP/1.1\r\nHost: "+c.host+"\r\n"+c.origin+"\r\n")
+
+			got := l.answer(t)
+
+			require.Equal(t, "http://"+c.host+"/a", got.header.Get("Location"))
+			require.Equal(t, c.reader, got.header.Get("Access-Control-Allow-Origin"))
+		}
+	}
+}
+
+// TestSimpleRequestsGoOnAsTheyAre, and so do short answers: byte by byte.
+func TestSimpleRequestsGoOnAsTheyAre(t *testing.T) {
+	const answer = "HTTP/1.1 200 Fine\r\nx-Odd:  a\t\r\n" + date + "content-length:5\r\n\r\nhello"
+	asked := make(chan string, 1)
+	addr := newListener(t, func(conn net.Conn) {
+		buf := make([]byte, 4096)
+		n, _ := conn.Read(buf)
+		asked <- string(buf[:n])
+		_, _ = io.WriteString(conn, answer)
+	})
+	l := run(t, addr, nil).connect(t)
+
+	l.send(t, "GET /a?b HTTP/1.1\r\naccept: x\r\nHost: localhost\r\nConnection: keep-alive\r\nx-Odd:y \r\n\r\n")
+
+	require.Equal(t, "GET /a?b HTTP/1.1\r\nHost: "+appHost+"\r\naccept: x\r\nx-Odd:y \r\n\r\n", <-asked)
+	got := make([]byte, len(answer))
+	_, err := io.ReadFull(l.in, got)
+	require.NoError(t, err)
+	require.Equal(t, answer, string(got))
+}
+
+// TestAnApplicationWithoutAPublicAddress has the same stand for it in each way.
+func TestAnApplicationWithoutAPublicAddress(t *testing.T) {
+	v := newRide(t.Context(), &express{
+		carrier: &carrier{}, permits: func(*http.Request) bool { return true }, permitsSimple: func(string) bool { return true },
+	}, &client{})
+	for _, field := range []string{"", "Cookie: a=b\r\n"} {
+		v.head = []byte("GET / HTTP/1.1\r\nHost: localhost\r\n" + field + "\r\n")
+		require.NotZero(t, v.plain.read(v.head))
+
+		require.True(t, v.prepare(""))
+
+		require.Equal(t, "GET / HTTP/1.1\r\nHost: "+unnamed+"\r\n"+field+"\r\n", v.sent.String())
+		require.Equal(t, field == "", v.request == nil)
 	}
 }

@@ -12,6 +12,9 @@ import (
 // where it otherwise says no.
 const sessionCookies = "__Host-grv_app_session"
 
+// unnamed stands for the host of an application that has no public address.
+const unnamed = "application"
+
 // forwardedHeaders tell who is in front. What clients say of that isn't
 // believed; Teleport sets these anew, and trusts what it gets.
 func forwardedHeaders() []string {
@@ -29,7 +32,7 @@ func forwardedHeaders() []string {
 // only then may a page's address be made the application's.
 func rewriteRequest(r *httputil.ProxyRequest, public string, local func(host string) bool) {
 	out := r.Out
-	out.URL.Scheme, out.URL.Host = "https", "application"
+	out.URL.Scheme, out.URL.Host = "https", unnamed
 	// ReverseProxy drops parameters that Go can't parse: that's the
 	// application's affair.
 	out.URL.RawQuery = r.In.URL.RawQuery

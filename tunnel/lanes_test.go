@@ -1,9 +1,11 @@
 package tunnel
 
 import (
+	"bufio"
 	"context"
 	"net"
 	"net/http"
+	"strings"
 	"sync"
 	"sync/atomic"
 	"testing"
@@ -281,4 +283,36 @@ func TestConnectionsThatCantTellAreNotUsedAgain(t *testing.T) {
 	opened(t, s).done(true)
 	require.Nil(t, s.spare())
 	require.True(t, s.blind.Load())
+}
+
+// TestWholeAnswers: an answer goes on as it is if nothing is missing of it, and
+// nothing came with it.
+func TestWholeAnswers(t *testing.T) {
+	const head = "HTTP/1.1 200 OK\r\n" + date + "Content-Length: "
+	for name, c := range map[string]struct {
+		came string
+		want bool
+	}{
+		"whole":                     {head + "5\r\n\r\nhello", true},
+		"a byte is missing":         {head + "5\r\n\r\nhell", false},
+		"a byte too many":           {head + "5\r\n\r\nhello!", false},
+		"another answer":            {head + "5\r\n\r\nhello" + head + "0\r\n\r\n", false},
+		"no body":                   {head + "0\r\n\r\n", true},
+		"no body, and something":    {head + "0\r\n\r\n!", false},
+		"the head isn't whole":      {head + "0\r\n", false},
+		"it isn't one to be passed": {"HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n", false},
+		"nothing":                   {"", false},
+	} {
+		t.Run(name, func(t *testing.T) {
+			l := &lane{in: bufio.NewReader(strings.NewReader(c.came))}
+			_, _ = l.in.Peek(1)
+
+			whole := l.wholeAnswer()
+
+			require.Equal(t, c.want, whole != nil)
+			if c.want {
+				require.Equal(t, c.came, string(whole))
+			}
+		})
+	}
 }

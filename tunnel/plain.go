@@ -7,8 +7,8 @@ import (
 // plainHead is the head of a plain request: a whole one of GET, without a body, without
 // anything that concerns the connection or that parsers may disagree about.
 //
-// What is let through here is either simple, and goes on as it is, or is parsed by
-// net/http all the same. It's strict so that what is left out there
+// What is let through here is either simple, and goes on to another host, or is
+// parsed by net/http all the same. It's strict so that what is left out there
 // (http.ReadRequest checks less than http.Server) can't matter, and so that no two
 // of those who read the request on its way can see two different ones (RFC 9112,
 // section 11.2).
@@ -19,9 +19,8 @@ type plainHead struct {
 	// fields are the headers, line by line, without that of the host and without
 	// those about the connection.
 	fields []byte
-	// simple says that nothing depends on the headers, and that the target can be
-	// read in one way only and isn't Teleport's own: the request goes on as it is, to
-	// another host.
+	// simple says that nothing depends on the headers, that nothing in the target is
+	// escaped, and that it isn't Teleport's own: target and headers go on as they are.
 	simple bool
 }
 
@@ -112,7 +111,7 @@ func plainAnswer(data []byte) (head, body int, ok bool) {
 		case !ok, concernsAnswer(name):
 			return 0, 0, false
 		case equalsFold(name, "date"):
-			dated = true
+			dated = len(bytes.TrimSpace(value)) > 0
 		case equalsFold(name, "content-length"):
 			if body >= 0 {
 				return 0, 0, false

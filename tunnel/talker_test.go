@@ -20,13 +20,17 @@ import (
 // asked for. The next client may be another user.
 func TestAnAnswerThatNobodyAskedForIsNobodys(t *testing.T) {
 	for name, c := range map[string]struct {
-		size int
-		late bool
-	}{"with a short answer": {5, false}, "with a long one": {12_000, false}, "later": {5, true}} {
+		size   int
+		late   bool
+		header string
+	}{
+		"with a short answer": {5, false, ""}, "with a long one": {12_000, false, ""}, "later": {5, true, ""},
+		"with one that goes on as it is": {5, false, date}, "after one that does": {5, true, date},
+	} {
 		t.Run(name, func(t *testing.T) {
 			answered, told := make(chan struct{}), make(chan struct{}, 1)
 			addr := newTalker(t, func(conn net.Conn, path string) {
-				answer := fmt.Sprintf("HTTP/1.1 200 OK\r\nPath: %s\r\nContent-Length: %d\r\n\r\n%s", path, c.size, strings.Repeat("x", c.size))
+				answer := fmt.Sprintf("HTTP/1.1 200 OK\r\nPath: %s\r\n"+c.header+"Content-Length: %d\r\n\r\n%s", path, c.size, strings.Repeat("x", c.size))
 				const more = "HTTP/1.1 408 Request Timeout\r\nContent-Length: 0\r\n\r\n"
 				if c.late {
 					_, _ = io.WriteString(conn, answer)
@@ -47,19 +51,22 @@ func TestAnAnswerThatNobodyAskedForIsNobodys(t *testing.T) {
 			for i := range 4 {
 				path := fmt.Sprintf("/%d", i)
 
-				got := r.connect(t).get(t, path)
+				l := r.connect(t)
+				got := l.get(t, path)
 
 				require.Equal(t, http.StatusOK, got.status)
 				require.Equal(t, path, got.header.Get("Path"))
 				answered <- struct{}{}
 				<-told
+				left, _ := l.in.Peek(l.in.Buffered())
+				require.Empty(t, left, "the one who asked gets no other answer either")
 			}
 		})
 	}
 }
 
-// newTalker is a TLS server that answers requests byte by byte as it's told.
-func newTalker(t *testing.T, answer func(conn net.Conn, path string)) (addr string) {
+// newListener is a TLS server that serves each connection as it's told.
+func newListener(t *testing.T, serve func(conn net.Conn)) (addr string) {
 	t.Helper()
 	f := newFakeTeleport(t, hello)
 	listener, err := tls.Listen("tcp", "127.0.0.1:0", &tls.Config{Certificates: f.TLS.Certificates, NextProtos: []string{"http/1.1"}})
@@ -75,18 +82,26 @@ func newTalker(t *testing.T, answer func(conn net.Conn, path string)) (addr stri
 			}
 			served.Go(func() {
 				defer conn.Close()
-				in := bufio.NewReader(conn)
-				for {
-					r, err := http.ReadRequest(in)
-					if err != nil {
-						return
-					}
-					answer(conn, r.URL.Path)
-				}
+				serve(conn)
 			})
 		}
 	})
 	return listener.Addr().String()
+}
+
+// newTalker is a TLS server that answers requests byte by byte as it's told.
+func newTalker(t *testing.T, answer func(conn net.Conn, path string)) (addr string) {
+	t.Helper()
+	return newListener(t, func(conn net.Conn) {
+		in := bufio.NewReader(conn)
+		for {
+			r, err := http.ReadRequest(in)
+			if err != nil {
+				return
+			}
+			answer(conn, r.URL.Path)
+		}
+	})
 }
 
 // TestAFailureAfterAnEarlyAnswerIsMended: what was said early may be said twice.

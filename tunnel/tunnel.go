@@ -272,8 +272,9 @@ func (t *Tunnel) front(bound *endpoint, peers peers) *front {
 		log: t.log, counts: t.counts, peers: peers, limit: t.opts.MaxConnections, names: t.opts.Names,
 		handler: observed(t.guarded(names, carrier), t.counts, t.log, t.opts.AccessLog),
 		express: &express{
-			permits: func(r *http.Request) bool { return t.permits(names, r) }, permitsSimple: t.permitsSimple(names),
-			carrier: carrier, counts: t.counts, log: t.log, access: t.opts.AccessLog,
+			permits:       func(r *http.Request) bool { return t.permits(names, r) },
+			permitsSimple: t.permitsSimple(names),
+			carrier:       carrier, counts: t.counts, log: t.log, access: t.opts.AccessLog,
 		},
 		stream: streamer.serve,
 		kind:   t.kind,

@@ -36,6 +36,8 @@ const (
 	// it go out in one piece, and not in three. Other bodies don't need that, and
 	// their first part would wait for the rest of such a buffer.
 	chunkBuffer = 32<<10 + 64
+	// chunksIdle is how many connections with such a buffer are kept unused.
+	chunksIdle = 64
 )
 
 // Session opens connections to one application with one certificate. It's safe
@@ -63,15 +65,13 @@ type Routed struct {
 // generation is one certificate in use, with the connections that bear it.
 type generation struct {
 	Routed
-	// public is the session's PublicHost.
-	public string
-	// transport carries all but the lanes' requests, and those with bodies in
-	// chunks, which chunks carries.
-	transport, chunks *http.Transport
+	// lanes carry plain requests, chunks those with bodies in chunks, and transport
+	// the others.
 	lanes             *lanes
+	transport, chunks *http.Transport
 }
 
-// RoundTrip satisfies http.RoundTripper.
+// RoundTrip carries a request that isn't plain.
 func (g *generation) RoundTrip(r *http.Request) (*http.Response, error) {
 	if r.ContentLength < 0 {
 		return g.chunks.RoundTrip(r)
@@ -96,7 +96,7 @@ func (g *generation) retire() {
 // It's safe for concurrent use.
 type upstream struct {
 	counts *counts
-	// idle is how many unused connections are kept.
+	// idle is how many unused connections are kept, of each kind.
 	idle int
 	// patience is how long get waits for the first certificate.
 	patience time.Duration
@@ -129,10 +129,11 @@ func newUpstream(counts *counts, idle int, patience time.Duration) *upstream {
 // set takes a new certificate into use.
 func (u *upstream) set(routed Routed) {
 	fresh := &generation{
-		Routed: routed, public: routed.Session.PublicHost(), lanes: newLanes(u, routed.Session),
+		Routed: routed, lanes: newLanes(u, routed.Session),
 		transport: u.newTransport(routed.Session), chunks: u.newTransport(routed.Session),
 	}
 	fresh.chunks.WriteBufferSize = chunkBuffer
+	fresh.chunks.MaxIdleConnsPerHost = min(u.idle, chunksIdle)
 	u.mu.Lock()
 	old := u.now
 	u.now = fresh

@@ -40,6 +40,16 @@ func TestQuiet(t *testing.T) {
 	}
 }
 
+// TestALookTakesLittleMemory: there's one before each request. What is left is
+// crypto/tls's own.
+func TestALookTakesLittleMemory(t *testing.T) {
+	near, far := network(t)
+	conn, peer := join(t, near.Conn, far, clientConfig(tls.VersionTLS13), serverConfig())
+	talk(t, conn, peer, "hello")
+
+	require.LessOrEqual(t, testing.AllocsPerRun(100, func() { conn.Quiet(false) }), 1.0)
+}
+
 func TestQuietEndsWithTheConnection(t *testing.T) {
 	near, far := network(t)
 	conn, peer := join(t, near.Conn, far, clientConfig(tls.VersionTLS13), serverConfig())

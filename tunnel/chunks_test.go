@@ -1,0 +1,113 @@
+package tunnel
+
+import (
+	"bufio"
+	"bytes"
+	"context"
+	"fmt"
+	"io"
+	"net"
+	"net/http"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/require"
+
+	"rollcall/cluster"
+)
+
+// inChunks is a body of unknown length.
+func inChunks(body []byte) io.Reader { return struct{ io.Reader }{bytes.NewReader(body)} }
+
+// writes is a connection that notes how much each Write sends.
+type writes struct {
+	net.Conn
+	mu    sync.Mutex
+	sizes []int
+}
+
+func (w *writes) Write(p []byte) (int, error) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	w.sizes = append(w.sizes, len(p))
+	return w.Conn.Write(p)
+}
+
+// TestAChunkGoesOutInOnePiece: each piece is a call of the system, and a wake-up on
+// the other side.
+func TestAChunkGoesOutInOnePiece(t *testing.T) {
+	f := newFakeTeleport(t, func(w http.ResponseWriter, r *http.Request, _ string) {
+		n, _ := io.Copy(io.Discard, r.Body)
+		fmt.Fprint(w, n)
+	})
+	sent := &writes{}
+	session := &dialled{dial: func(ctx context.Context) (net.Conn, error) {
+		conn, err := (&fakeSession{addr: f.Listener.Addr().String(), serial: "a"}).DialHTTP(ctx)
+		sent.Conn = conn
+		return sent, err
+	}}
+	u := newUpstream(NewMetrics().of("test"), 1, startPatience)
+	u.set(Routed{Session: session, App: cluster.App{Name: appName}, NotAfter: time.Now().Add(time.Hour)})
+	defer u.close()
+	const chunk = 32 << 10 // what http.Transport reads at once
+
+	asked := request(t, http.MethodPost, "https://"+appHost, inChunks(make([]byte, 2*chunk)))
+	asked.ContentLength = -1 // as of a request that was served
+	got := askWith(t, u.last(), asked)
+
+	require.Equal(t, fmt.Sprint(2*chunk), got.body)
+	sent.mu.Lock()
+	defer sent.mu.Unlock()
+	require.Equal(t, []int{chunk + 8, chunk + 8}, largerThan(sent.sizes, chunk/2))
+	require.Len(t, sent.sizes, 4, "the head, the chunks and the end")
+}
+
+// largerThan are the sizes that are larger than least.
+func largerThan(sizes []int, least int) (large []int) {
+	for _, size := range sizes {
+		if size > least {
+			large = append(large, size)
+		}
+	}
+	return large
+}
+
+// TestConnectionsOfChunksEndInTime: with the certificate that they bear, and with
+// the tunnel.
+func TestConnectionsOfChunksEndInTime(t *testing.T) {
+	for name, end := range map[string]func(*rig){
+		"with the certificate": func(r *rig) { r.RenewNow("test") },
+		"with the tunnel":      func(r *rig) { _ = r.stop() },
+	} {
+		t.Run(name, func(t *testing.T) {
+			ended := make(chan error, 1)
+			addr := newListener(t, func(conn net.Conn) {
+				in := bufio.NewReader(conn)
+				if r, err := http.ReadRequest(in); err == nil {
+					_, _ = io.Copy(io.Discard, r.Body)
+				}
+				_, _ = io.WriteString(conn, "HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok")
+				_, err := in.ReadByte()
+				ended <- err
+			})
+			r := run(t, addr, nil)
+			got := ask(t, request(t, http.MethodPost, r.url("/"), inChunks([]byte("body"))))
+			require.Equal(t, "ok", got.body)
+			select {
+			case err := <-ended:
+				t.Fatalf("the connection isn't kept: %v", err)
+			case <-time.After(50 * time.Millisecond):
+			}
+
+			end(r)
+
+			select {
+			case err := <-ended:
+				require.ErrorIs(t, err, io.EOF)
+			case <-time.After(patience):
+				t.Fatal("the connection stays")
+			}
+		})
+	}
+}
