@@ -61,6 +61,15 @@ func bothWays(r *http.Request) *clientBody {
 	return body
 }
 
+// noteRead notes of a request that was answered whether its body has come whole:
+// one that was kept has.
+func noteRead(r *http.Request) {
+	body, streamed := r.Body.(*clientBody)
+	if c := clientOf(r.Context()); c != nil && (!streamed || body.atEnd.Load()) {
+		c.unread.Store(false)
+	}
+}
+
 // restTime is how long the rest of a body is awaited when its request has been
 // answered.
 const restTime = time.Second

@@ -12,6 +12,7 @@ import (
 	"strings"
 	"sync/atomic"
 	"testing"
+	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
 	"github.com/stretchr/testify/require"
@@ -269,6 +270,64 @@ func TestWhatComesBeforeAnUpgradeIsGrantedIsKept(t *testing.T) {
 	require.NoError(t, err)
 	require.Equal(t, "early and late\n", got)
 }
+
+// TestWhoMaySendOnKeepsNobodyWaiting has clients whose last request had a body, and
+// who don't close their side. Some may still send; a stop waits for none in turn.
+func TestWhoMaySendOnKeepsNobodyWaiting(t *testing.T) {
+	const clients = 12
+	f := newFakeTeleport(t, hello)
+	for name, asked := range map[string]string{
+		"a kept body": "PUT / HTTP/1.1\r\nHost: localhost\r\nContent-Length: 4\r\n\r\nbody",
+		"a refusal":   "POST /teleport-logout HTTP/1.1\r\nHost: localhost\r\nContent-Length: 4\r\n\r\nbody",
+		"a wish":      "POST / HTTP/1.1\r\nHost: localhost\r\nExpect: 100-continue\r\nContent-Length: 4\r\n\r\nbody",
+	} {
+		t.Run(name, func(t *testing.T) {
+			r := run(t, f.Listener.Addr().String(), nil)
+			for range clients {
+				l := r.connect(t)
+				l.send(t, asked)
+				for l.head(t).StatusCode < http.StatusOK {
+				}
+			}
+			began := time.Now()
+
+			require.NoError(t, r.stop())
+
+			require.Less(t, time.Since(began), clients*lingerTime/2)
+		})
+	}
+}
+
+// TestLingeringEnds, whoever sets a later deadline meanwhile, and at once if the
+// connection is cut.
+func TestLingeringEnds(t *testing.T) {
+	for name, cut := range map[string]bool{"by itself": false, "when it's cut": true} {
+		t.Run(name, func(t *testing.T) {
+			f := &front{counts: NewMetrics().of("test"), limit: 1, bulk: newBuffers(bulkBuffer), clients: map[*client]struct{}{}}
+			near, far := net.Pipe()
+			defer far.Close()
+			c := f.place(&halfCloser{Conn: near})
+			c.unread.Store(true)
+			began := time.Now()
+
+			require.NoError(t, c.Close())
+			require.NoError(t, c.SetReadDeadline(began.Add(time.Hour)))
+			require.Less(t, time.Since(began), lingerTime, "nobody waits for that")
+			if cut {
+				c.cut()
+			}
+
+			require.True(t, f.handlers.wait(patience))
+			require.Equal(t, cut, time.Since(began) < lingerTime)
+			require.NotNil(t, f.place(near), "its place is free")
+		})
+	}
+}
+
+// halfCloser is a connection one side of which can be closed.
+type halfCloser struct{ net.Conn }
+
+func (*halfCloser) CloseWrite() error { return nil }
 
 // TestAnEarlyAnswerIsReadByWhoSendsOn has clients that go on sending a large body
 // after it was refused, by the application or by the tunnel.

@@ -22,8 +22,8 @@ type client struct {
 	// ends isn't known, and so isn't where the next request begins. http.Server
 	// doesn't learn of that.
 	spent atomic.Bool
-	// unread says that the last request had a body of which something may still come.
-	// Closing while it does would reset the connection, and many a client would not
+	// unread says that the last request had a body of which it isn't known that all
+	// has come. Closing while it does would reset the connection, and many a client would not
 	// get to see the answer.
 	unread atomic.Bool
 	// waited says that the client has waited for a certificate already.
@@ -58,12 +58,12 @@ func (c *client) Read(p []byte) (int, error) {
 // lingerTime is for how long a client may send on after its answer.
 const lingerTime = 500 * time.Millisecond
 
-// linger tells the client that nothing more comes, and reads away what it still
-// sends. It ends at once if the client does.
+// linger reads away what the client still sends. It ends at once if the client does, or if the connection is closed. The
+// server may still set deadlines, and so the time is kept without one.
 func (c *client) linger() {
-	if closeWrite(c.Conn) != nil || c.SetReadDeadline(time.Now().Add(lingerTime)) != nil {
-		return
-	}
+	timer := time.AfterFunc(lingerTime, func() { _ = c.Conn.Close() })
+	defer timer.Stop()
+	_ = c.SetReadDeadline(time.Time{})
 	buf := c.front.bulk.Get()
 	defer c.front.bulk.Put(buf)
 	for {
@@ -141,18 +141,31 @@ func (c *client) Write(p []byte) (int, error) {
 // CloseWrite tells the client that nothing more comes.
 func (c *client) CloseWrite() error { return closeWrite(c.Conn) }
 
-// Close closes the connection once, and waits a moment for a client that still
-// sends.
+// Close closes the connection once, and doesn't wait. A client that may still send
+// is lingered on, and keeps its place until then; it gets nothing more.
 func (c *client) Close() error {
 	err := net.ErrClosed
 	c.once.Do(func() {
-		if c.unread.Load() && !c.front.cutting.Load() {
-			c.linger()
+		if c.unread.Load() && c.front.handlers.begin() {
+			err = closeWrite(c.Conn)
+			go func() {
+				defer c.front.handlers.end()
+				defer c.front.gone(c)
+				defer c.Conn.Close()
+				c.linger()
+			}()
+			return
 		}
 		err = c.Conn.Close()
 		c.front.gone(c)
 	})
 	return err
+}
+
+// cut closes the connection without lingering.
+func (c *client) cut() {
+	_ = c.Close()
+	_ = c.Conn.Close()
 }
 
 // detach gives the place back, and leaves the connection to the caller.

@@ -8,7 +8,6 @@ import (
 	"net/http"
 	"runtime/debug"
 	"sync"
-	"sync/atomic"
 	"time"
 
 	"rollcall/diagnostics"
@@ -79,8 +78,6 @@ type front struct {
 	// unsure are connections of which it wasn't known what for, failed those
 	// that couldn't be accepted.
 	unsure, failed occasionally
-	// cutting says that those who are left are cut off.
-	cutting atomic.Bool
 
 	// mu protects the following.
 	mu      sync.Mutex
@@ -144,7 +141,6 @@ func (f *front) drain(server *http.Server, q *queue) {
 	case <-f.whenEmpty():
 	case <-timer.C:
 	}
-	f.cutting.Store(true)
 	_ = q.Close()
 	_ = server.Close()
 	f.mu.Lock()
@@ -157,7 +153,7 @@ func (f *front) drain(server *http.Server, q *queue) {
 		f.log.Info("Connections that haven't ended by themselves are cut.", "connections", len(left))
 	}
 	for _, c := range left {
-		_ = c.Close()
+		c.cut()
 	}
 }
 

@@ -117,6 +117,7 @@ func (c *carrier) serve(w http.ResponseWriter, r *http.Request) {
 	body := bothWays(r)
 	if body == nil {
 		c.proxy.ServeHTTP(w, withPassage(r, now))
+		noteRead(r)
 		return
 	}
 	serveBothWays(w, r, body, func() { c.proxy.ServeHTTP(w, withPassage(r, now)) })
