@@ -17,6 +17,8 @@ type stage struct {
 	app     harness.App
 	bot     harness.Bot
 	dir     string
+	// settle is the settle_time of tunnels, empty: a short one.
+	settle string
 }
 
 func newStage(t *testing.T) *stage {

@@ -1,6 +1,7 @@
 package e2e
 
 import (
+	"cmp"
 	"bytes"
 	"context"
 	"encoding/json"
@@ -66,11 +67,11 @@ version: v2
 proxy_server: %s
 onboarding: {join_method: token, token: %s}
 storage: {type: directory, path: %s}
-settle_time: 200ms
+settle_time: %s
 diag_addr: 127.0.0.1:0
 %s
 services:
-%s`, proxy, s.bot.Token, s.storage(), times, services))
+%s`, proxy, s.bot.Token, s.storage(), cmp.Or(s.settle, "200ms"), times, services))
 }
 
 // tunnel is a service for the stage's application at a free port; options are

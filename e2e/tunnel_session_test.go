@@ -20,6 +20,7 @@ import (
 func TestTunnelOutlivesItsSession(t *testing.T) {
 	t.Parallel()
 	s := newTunnelStage(t)
+	s.settle = "1s" // the default: beside other tests the proxy takes more than 200ms now and then
 	agent := s.start(t, s.services(t, "", s.tunnel("plain", "")+s.tunnel("usual", "")+s.tunnel("posts", "")))
 	address := diagnostics(t, agent)
 	awaitReady(t, agent, address)
