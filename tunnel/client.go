@@ -58,16 +58,22 @@ func (c *client) Read(p []byte) (int, error) {
 // lingerTime is for how long a client may send on after its answer.
 const lingerTime = 500 * time.Millisecond
 
-// linger reads away what the client still sends. It ends at once if the client does, or if the connection is closed. The
-// server may still set deadlines, and so the time is kept without one.
+// linger reads away what the client still sends. It ends at once if the client
+// does, or if the connection is closed. The server may still set deadlines, early
+// and late ones, and so the time is kept without one.
 func (c *client) linger() {
 	timer := time.AfterFunc(lingerTime, func() { _ = c.Conn.Close() })
 	defer timer.Stop()
-	_ = c.SetReadDeadline(time.Time{})
 	buf := c.front.bulk.Get()
 	defer c.front.bulk.Put(buf)
+	_ = c.SetReadDeadline(time.Time{})
 	for {
-		if _, err := c.Conn.Read(buf); err != nil {
+		_, err := c.Conn.Read(buf)
+		switch {
+		case err == nil:
+		case isDeadline(err):
+			_ = c.SetReadDeadline(time.Time{})
+		default:
 			return
 		}
 	}
@@ -162,9 +168,13 @@ func (c *client) Close() error {
 	return err
 }
 
-// cut closes the connection without lingering.
+// cut closes the connection without lingering, and ends that if it has begun: a
+// request may still be reading its body.
 func (c *client) cut() {
-	_ = c.Close()
+	c.once.Do(func() {
+		_ = c.Conn.Close()
+		c.front.gone(c)
+	})
 	_ = c.Conn.Close()
 }
 

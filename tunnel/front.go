@@ -71,8 +71,8 @@ type front struct {
 
 	streams  sync.WaitGroup
 	turnings chan struct{}
-	// handlers are the requests that are being served, and the rides that are
-	// resumed.
+	// handlers are the requests that are being served, the rides that are resumed,
+	// and the clients that are lingered on.
 	handlers handlers
 	denials  occasionally
 	// unsure are connections of which it wasn't known what for, failed those
@@ -142,7 +142,6 @@ func (f *front) drain(server *http.Server, q *queue) {
 	case <-timer.C:
 	}
 	_ = q.Close()
-	_ = server.Close()
 	f.mu.Lock()
 	left := make([]*client, 0, len(f.clients))
 	for c := range f.clients {
@@ -155,6 +154,7 @@ func (f *front) drain(server *http.Server, q *queue) {
 	for _, c := range left {
 		c.cut()
 	}
+	_ = server.Close()
 }
 
 // whenEmpty returns a channel that is closed when there are no clients.

@@ -7,8 +7,8 @@ import (
 )
 
 // handlers knows how many requests are being served, those whose connection was
-// taken over included, and how many rides are resumed: http.Server waits for none
-// of them when it's closed. The zero value is ready, and safe for concurrent use.
+// taken over included, how many rides are resumed, and how many clients are
+// lingered on: http.Server waits for none of them when it's closed. The zero value is ready, and safe for concurrent use.
 type handlers struct {
 	mu   sync.Mutex
 	busy int
@@ -26,7 +26,7 @@ func (h *handlers) counted(next http.Handler) http.Handler {
 	})
 }
 
-// begin says whether a request may still be served.
+// begin says whether one more may begin.
 func (h *handlers) begin() bool {
 	h.mu.Lock()
 	defer h.mu.Unlock()

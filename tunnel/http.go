@@ -116,8 +116,8 @@ func (c *carrier) serve(w http.ResponseWriter, r *http.Request) {
 	}
 	body := bothWays(r)
 	if body == nil {
+		defer noteRead(r) // also where ReverseProxy panics to cut an answer off
 		c.proxy.ServeHTTP(w, withPassage(r, now))
-		noteRead(r)
 		return
 	}
 	serveBothWays(w, r, body, func() { c.proxy.ServeHTTP(w, withPassage(r, now)) })
