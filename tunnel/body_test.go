@@ -402,7 +402,7 @@ func TestAStopCutsUploads(t *testing.T) {
 				if _, err := io.WriteString(l, chunk); err != nil {
 					return
 				}
-				time.Sleep(time.Millisecond)
+				time.Sleep(time.Millisecond) // so that the host isn't busy with them alone
 			}
 		})
 	}

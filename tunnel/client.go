@@ -23,8 +23,8 @@ type client struct {
 	// doesn't learn of that.
 	spent atomic.Bool
 	// unread says that the last request had a body of which it isn't known that all
-	// has come. Closing while it does would reset the connection, and many a client would not
-	// get to see the answer.
+	// has come. Closing while it comes would reset the connection, and many a client
+	// would not get to see the answer.
 	unread atomic.Bool
 	// waited says that the client has waited for a certificate already.
 	waited atomic.Bool
@@ -221,13 +221,22 @@ func closeWrite(conn net.Conn) error {
 type clientKey struct{}
 
 func withClient(ctx context.Context, conn net.Conn) context.Context {
-	switch c := conn.(type) {
-	case *client:
+	if c := clientBehind(conn); c != nil {
 		return context.WithValue(ctx, clientKey{}, c)
-	case *served:
-		return context.WithValue(ctx, clientKey{}, c.client)
 	}
 	return ctx
+}
+
+// clientBehind is the client whose connection http.Server has; nil: it's none of
+// ours.
+func clientBehind(conn net.Conn) *client {
+	switch c := conn.(type) {
+	case *client:
+		return c
+	case *served:
+		return c.client
+	}
+	return nil
 }
 
 func clientOf(ctx context.Context) *client {

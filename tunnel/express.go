@@ -22,8 +22,9 @@ import (
 // what makes http.Server, httputil.ReverseProxy and http.Transport take four
 // times the processor's time for the same (BenchmarkCarry): three more goroutines
 // that hand each request and answer on, a read beside each request to hear of a
-// client that goes away, and timers. A simple request, and a short answer to which nothing is
-// to be done, go on as they are; all else is parsed by net/http all the same.
+// client that goes away, and timers. A simple request, and a short answer to which
+// nothing is to be done, go on as they are; all else is parsed by net/http all the
+// same.
 //
 // It has nothing of its own to say to a client: what isn't plain, and what
 // doesn't go as usual before an answer has begun, is left to those, with the
@@ -242,8 +243,11 @@ func (v *ride) prepare(public string) bool {
 		if v.host != string(v.plain.host) {
 			v.host = string(v.plain.host)
 		}
+		if !v.permitsSimple(v.host) {
+			return false
+		}
 		v.plain.write(&v.sent, cmp.Or(public, unnamed))
-		return v.permitsSimple(v.host)
+		return true
 	}
 	v.heads.Reset(bytes.NewReader(v.head))
 	r, err := http.ReadRequest(v.heads)

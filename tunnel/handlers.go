@@ -8,7 +8,8 @@ import (
 
 // handlers knows how many requests are being served, those whose connection was
 // taken over included, how many rides are resumed, and how many clients are
-// lingered on: http.Server waits for none of them when it's closed. The zero value is ready, and safe for concurrent use.
+// lingered on: http.Server waits for none of them when it's closed. The zero value
+// is ready, and safe for concurrent use.
 type handlers struct {
 	mu   sync.Mutex
 	busy int

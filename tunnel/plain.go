@@ -4,8 +4,8 @@ import (
 	"bytes"
 )
 
-// plainHead is the head of a plain request: a whole one of GET, without a body, without
-// anything that concerns the connection or that parsers may disagree about.
+// plainHead is the head of a plain request: a whole one of GET, without a body,
+// without anything that concerns the connection or that parsers may disagree about.
 //
 // What is let through here is either simple, and goes on to another host, or is
 // parsed by net/http all the same. It's strict so that what is left out there

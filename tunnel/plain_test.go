@@ -220,7 +220,7 @@ func TestAnswersThatAreNotPlain(t *testing.T) {
 			require.False(t, ok)
 		})
 	}
-	for name := range map[string]bool{"Connection": true, "Location": true, "Set-Cookie": true, headerKind: true} {
+	for _, name := range []string{"Connection", "Location", "Set-Cookie", headerKind} {
 		require.True(t, concernsAnswer([]byte(name)), name)
 	}
 }

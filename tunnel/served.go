@@ -32,18 +32,13 @@ const (
 // noteState is for http.Server's ConnState. A connection that is kept is one whose
 // request's body has been read to its end, and one that is taken over has none.
 func noteState(conn net.Conn, state http.ConnState) {
-	s, ok := conn.(*served)
-	if ok && state == http.StateIdle {
+	if s, ok := conn.(*served); ok && state == http.StateIdle {
 		s.stage.Store(stageIdle)
 	}
 	if state != http.StateIdle && state != http.StateHijacked {
 		return
 	}
-	c, isClient := conn.(*client)
-	if ok {
-		c, isClient = s.client, true
-	}
-	if isClient && !c.spent.Load() {
+	if c := clientBehind(conn); c != nil && !c.spent.Load() {
 		c.unread.Store(false)
 	}
 }

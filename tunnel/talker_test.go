@@ -2,6 +2,7 @@ package tunnel
 
 import (
 	"bufio"
+	"context"
 	"crypto/tls"
 	"fmt"
 	"io"
@@ -71,8 +72,10 @@ func newListener(t *testing.T, serve func(conn net.Conn)) (addr string) {
 	f := newFakeTeleport(t, hello)
 	listener, err := tls.Listen("tcp", "127.0.0.1:0", &tls.Config{Certificates: f.TLS.Certificates, NextProtos: []string{"http/1.1"}})
 	require.NoError(t, err)
+	ctx, cancel := context.WithCancel(context.Background())
 	var served sync.WaitGroup
 	t.Cleanup(served.Wait)
+	t.Cleanup(cancel) // what a failed test leaves open
 	t.Cleanup(func() { _ = listener.Close() })
 	served.Go(func() {
 		for {
@@ -82,6 +85,7 @@ func newListener(t *testing.T, serve func(conn net.Conn)) (addr string) {
 			}
 			served.Go(func() {
 				defer conn.Close()
+				defer context.AfterFunc(ctx, func() { _ = conn.Close() })()
 				serve(conn)
 			})
 		}
