@@ -74,9 +74,12 @@ test: ## Do all the set-up and run all the tests
 	@$(STAGE) "end-to-end tests" $(MAKE) -s e2e-tests
 	@scripts/stage.sh summary
 
+# The last lines are for what is otherwise than in a race build: more histories,
+# and other calls of the system.
 unit: ## Run the unit tests of the root module, with the race detector
 	$(GO) test $(RACE) ./...
 	$(GO) test -run '^TestHistories$$' ./discovery
+	$(GO) test ./internal/socket ./internal/records
 
 e2e: build e2e-binaries e2e-tests ## Run the end-to-end tests (E2E_ARGS="-run TestName -v")
 

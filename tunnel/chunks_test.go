@@ -51,16 +51,16 @@ func TestAChunkGoesOutInOnePiece(t *testing.T) {
 	u := newUpstream(NewMetrics().of("test"), 1, startPatience)
 	u.set(Routed{Session: session, App: cluster.App{Name: appName}, NotAfter: time.Now().Add(time.Hour)})
 	defer u.close()
-	const chunk = 32 << 10 // what http.Transport reads at once
+	const records = 32 << 10 // two of TLS
 
-	asked := request(t, http.MethodPost, "https://"+appHost, inChunks(make([]byte, 2*chunk)))
+	asked := request(t, http.MethodPost, "https://"+appHost, inChunks(make([]byte, 2*wholeChunk)))
 	asked.ContentLength = -1 // as of a request that was served
 	got := askWith(t, u.last(), asked)
 
-	require.Equal(t, fmt.Sprint(2*chunk), got.body)
+	require.Equal(t, fmt.Sprint(2*wholeChunk), got.body)
 	sent.mu.Lock()
 	defer sent.mu.Unlock()
-	require.Equal(t, []int{chunk + 8, chunk + 8}, largerThan(sent.sizes, chunk/2))
+	require.Equal(t, []int{records, records}, largerThan(sent.sizes, records/2))
 	require.Len(t, sent.sizes, 4, "the head, the chunks and the end")
 }
 

@@ -12,6 +12,7 @@ import (
 
 	"rollcall/diagnostics"
 	"rollcall/failure"
+	"rollcall/internal/socket"
 )
 
 const (
@@ -341,7 +342,7 @@ func (f *front) recover() {
 // place returns the connection with a place of its own, or nil if all are
 // taken.
 func (f *front) place(conn net.Conn) *client {
-	c := &client{Conn: conn, front: f, user: unknownUser}
+	c := &client{Conn: socket.Over(conn), front: f, user: unknownUser}
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	if len(f.clients) >= f.limit {

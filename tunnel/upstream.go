@@ -2,6 +2,7 @@ package tunnel
 
 import (
 	"context"
+	"io"
 	"net"
 	"net/http"
 	"sync"
@@ -35,7 +36,11 @@ const (
 	// in bytes: the largest chunk that http.Transport makes and what stands around
 	// it go out in one piece, and not in three. Other bodies don't need that, and
 	// their first part would wait for the rest of such a buffer.
-	chunkBuffer = 32<<10 + 64
+	chunkBuffer = 32 << 10
+	// wholeChunk is how much of a body goes into a chunk at most, in bytes, so that
+	// the chunk fills the buffer, and two records of TLS, with what stands around it:
+	// its length in four digits, and two ends of lines.
+	wholeChunk = chunkBuffer - len("7ff8\r\n\r\n")
 	// chunksIdle is how many connections with such a buffer are kept unused.
 	chunksIdle = 64
 )
@@ -73,10 +78,21 @@ type generation struct {
 
 // RoundTrip carries a request that isn't plain.
 func (g *generation) RoundTrip(r *http.Request) (*http.Response, error) {
-	if r.ContentLength < 0 {
+	if r.ContentLength < 0 && r.Body != nil {
+		r = r.WithContext(r.Context())
+		r.Body = wholeChunks{r.Body}
 		return g.chunks.RoundTrip(r)
 	}
 	return g.transport.RoundTrip(r)
+}
+
+// wholeChunks is a body of which http.Transport makes chunks that fill the buffer at
+// most: it makes one of each read.
+type wholeChunks struct{ io.ReadCloser }
+
+// Read reads a chunk at most.
+func (b wholeChunks) Read(p []byte) (int, error) {
+	return b.ReadCloser.Read(p[:min(len(p), wholeChunk)])
 }
 
 func (g *generation) closeIdle() {

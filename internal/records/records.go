@@ -17,7 +17,8 @@ import (
 	"io"
 	"net"
 	"sync"
-	"syscall"
+
+	"rollcall/internal/socket"
 )
 
 const (
@@ -54,22 +55,14 @@ func (p *Pool) Client(conn net.Conn, config *tls.Config) *Conn {
 		config = config.Clone()
 		config.Renegotiation = tls.RenegotiateNever
 	}
-	raw := &rawConn{Conn: conn, pool: p, descriptor: descriptorOf(conn)}
-	raw.probeOnce = raw.readOnce
+	raw := &rawConn{Conn: socket.Over(conn), pool: p}
+	raw.prober, _ = raw.Conn.(prober)
 	return &Conn{Conn: tls.Client(raw, config), raw: raw}
 }
 
-// descriptorOf is nil for a connection that isn't the kernel's own socket.
-func descriptorOf(conn net.Conn) syscall.RawConn {
-	socket, ok := conn.(syscall.Conn)
-	if !ok {
-		return nil
-	}
-	descriptor, err := socket.SyscallConn()
-	if err != nil {
-		return nil
-	}
-	return descriptor
+// prober is a connection that can be read without waiting, as that of a socket can.
+type prober interface {
+	ReadNow(p []byte) (int, error)
 }
 
 // Read returns what has come, at least a byte of it. It may return an error
@@ -101,11 +94,10 @@ func (c *Conn) Read(p []byte) (int, error) {
 // Quiet says, without waiting, whether the peer has sent nothing that Read hasn't
 // returned, and hasn't ended the connection. Messages of TLS itself count as
 // well, unless the connection is fresh: servers send tickets after the handshake.
-// known is false, and so is quiet, if the connection below has no descriptor to
-// ask. What has come may be lost: without quiet, there's nothing left to do but
+// known is false, and so is quiet, if the connection below isn't a socket's. What has come may be lost: without quiet, there's nothing left to do but
 // Close.
 func (c *Conn) Quiet(fresh bool) (quiet, known bool) {
-	if c.raw.descriptor == nil {
+	if c.raw.prober == nil {
 		return false, false
 	}
 	c.reading.Lock()
@@ -184,20 +176,13 @@ type rawConn struct {
 	// dry keeps reads from waiting for the network: they return errDry. With
 	// probing they return what is there; came says that there was something.
 	dry, probing, came bool
-	// probed is what probeOnce reads into, and what came of it. one is what Quiet
-	// reads into. They stand here so that a look takes no memory.
-	probed struct {
-		p   []byte
-		n   int
-		err error
-	}
-	probeOnce func(fd uintptr)
-	one       [1]byte
+	// one is what Quiet reads into. It stands here so that a look takes no memory.
+	one [1]byte
 	// frame is where crypto/tls is in the stream: it may have read the beginning
 	// of a record along with the one before.
 	frame frame
-	// descriptor is the network's own, nil: it has none.
-	descriptor syscall.RawConn
+	// prober is the network's own connection, nil: it can't be read without waiting.
+	prober prober
 
 	// mu protects the following: alerts, and answers to a change of keys, are
 	// written by who reads or closes.
@@ -250,32 +235,12 @@ func (r *rawConn) read(p []byte) (int, error) {
 
 // probe reads what is there, without waiting and whatever the deadline is.
 func (r *rawConn) probe(p []byte) (int, error) {
-	r.probed.p = p
-	failed := r.descriptor.Control(r.probeOnce)
-	n, err := r.probed.n, r.probed.err
-	r.probed.p, r.probed.err = nil, nil
-	switch {
-	case failed != nil:
-		return 0, failed
-	case errors.Is(err, syscall.EAGAIN):
-		return 0, errDry
-	case err != nil:
-		return 0, err
-	case n == 0:
-		return 0, io.EOF
+	n, err := r.prober.ReadNow(p)
+	r.came = r.came || n > 0
+	if errors.Is(err, socket.ErrNothing) {
+		err = errDry
 	}
-	r.came = true
-	return n, nil
-}
-
-// readOnce is for probeOnce.
-func (r *rawConn) readOnce(fd uintptr) {
-	for {
-		r.probed.n, r.probed.err = syscall.Read(int(fd), r.probed.p)
-		if !errors.Is(r.probed.err, syscall.EINTR) {
-			return
-		}
-	}
+	return n, err
 }
 
 // serve returns a part of what is unread, and gives the buffer back if it was
