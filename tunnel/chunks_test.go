@@ -8,6 +8,7 @@ import (
 	"io"
 	"net"
 	"net/http"
+	"slices"
 	"sync"
 	"sync/atomic"
 	"testing"
@@ -36,32 +37,94 @@ func (w *writes) Write(p []byte) (int, error) {
 }
 
 // TestAChunkGoesOutInOnePiece: each piece is a call of the system, and a wake-up on
-// the other side.
+// the other side. Where much comes, it fills records of TLS.
 func TestAChunkGoesOutInOnePiece(t *testing.T) {
-	f := newFakeTeleport(t, func(w http.ResponseWriter, r *http.Request, _ string) {
-		n, _ := io.Copy(io.Discard, r.Body)
-		fmt.Fprint(w, n)
+	pouring := &client{}
+	pouring.much.Store(true)
+	for name, test := range map[string]struct {
+		client *client
+		chunk  int
+	}{
+		"with more behind it": {pouring, fullChunk},
+		"by itself":           {&client{}, 32 << 10}, // what http.Transport reads at once
+		"of nobody's":         {nil, 32 << 10},
+	} {
+		t.Run(name, func(t *testing.T) {
+			f := newFakeTeleport(t, func(w http.ResponseWriter, r *http.Request, _ string) {
+				n, _ := io.Copy(io.Discard, r.Body)
+				fmt.Fprint(w, n)
+			})
+			sent := &writes{}
+			session := &dialled{dial: func(ctx context.Context) (net.Conn, error) {
+				conn, err := (&fakeSession{addr: f.Listener.Addr().String(), serial: "a"}).DialHTTP(ctx)
+				sent.Conn = conn
+				return sent, err
+			}}
+			u := newUpstream(NewMetrics().of("test"), 1, startPatience)
+			u.set(Routed{Session: session, App: cluster.App{Name: appName}, NotAfter: time.Now().Add(time.Hour)})
+			defer u.close()
+			asked := request(t, http.MethodPost, "https://"+appHost, inChunks(make([]byte, 2*test.chunk)))
+			asked.ContentLength = -1 // as of a request that was served
+			if test.client != nil {
+				asked = asked.WithContext(context.WithValue(asked.Context(), clientKey{}, test.client))
+			}
+			body := asked.Body
+
+			got := askWith(t, u.last(), asked)
+
+			require.Equal(t, fmt.Sprint(2*test.chunk), got.body)
+			require.Equal(t, body, asked.Body, "a RoundTripper doesn't change the request")
+			sent.mu.Lock()
+			defer sent.mu.Unlock()
+			whole := test.chunk + len("8000\r\n\r\n")
+			require.Equal(t, []int{whole, whole}, largerThan(sent.sizes, whole/2))
+			require.Len(t, sent.sizes, 4, "the head, the chunks and the end")
+		})
+	}
+}
+
+// TestAChunkStaysWhole of a client that takes its time, as most clients' chunks are:
+// what is a little more than fills two records isn't sent for itself.
+func TestAChunkStaysWhole(t *testing.T) {
+	const chunk, chunks = 32 << 10, 4
+	sizes := make(chan int, 100)
+	addr := newListener(t, func(conn net.Conn) {
+		in := bufio.NewReader(conn)
+		if _, _, _, err := readHead(in); err != nil {
+			return
+		}
+		for size := -1; size != 0; {
+			if n, err := fmt.Fscanf(in, "%x\r\n", &size); n != 1 || err != nil {
+				return
+			}
+			_, _ = in.Discard(size + len("\r\n"))
+			sizes <- size
+		}
+		_, _ = io.WriteString(conn, "HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n")
 	})
-	sent := &writes{}
-	session := &dialled{dial: func(ctx context.Context) (net.Conn, error) {
-		conn, err := (&fakeSession{addr: f.Listener.Addr().String(), serial: "a"}).DialHTTP(ctx)
-		sent.Conn = conn
-		return sent, err
-	}}
-	u := newUpstream(NewMetrics().of("test"), 1, startPatience)
-	u.set(Routed{Session: session, App: cluster.App{Name: appName}, NotAfter: time.Now().Add(time.Hour)})
-	defer u.close()
-	const records = 32 << 10 // two of TLS
+	r := run(t, addr, nil)
+	body, feed := io.Pipe()
+	defer feed.Close()
+	done := make(chan int, 1)
+	go func() { done <- ask(t, request(t, http.MethodPost, r.url("/"), body)).status }()
 
-	asked := request(t, http.MethodPost, "https://"+appHost, inChunks(make([]byte, 2*wholeChunk)))
-	asked.ContentLength = -1 // as of a request that was served
-	got := askWith(t, u.last(), asked)
+	var got []int
+	for range chunks {
+		_, err := feed.Write(make([]byte, chunk))
+		require.NoError(t, err)
+		for left := chunk; left > 0; {
+			select {
+			case n := <-sizes:
+				got, left = append(got, n), left-n
+			case <-time.After(patience):
+				t.Fatal("a chunk doesn't come")
+			}
+		}
+	}
+	require.NoError(t, feed.Close())
 
-	require.Equal(t, fmt.Sprint(2*wholeChunk), got.body)
-	sent.mu.Lock()
-	defer sent.mu.Unlock()
-	require.Equal(t, []int{records, records}, largerThan(sent.sizes, records/2))
-	require.Len(t, sent.sizes, 4, "the head, the chunks and the end")
+	require.Equal(t, http.StatusOK, <-done)
+	require.Equal(t, slices.Repeat([]int{chunk}, chunks), got)
 }
 
 // largerThan are the sizes of more than least bytes.

@@ -36,10 +36,13 @@ type client struct {
 	ride *ride
 	// ahead has what was read ahead; nil: nothing. It belongs to who reads.
 	ahead io.Reader
-	// floods says that the last read brought as much as there was room for. rest
-	// is what a large one brought, in the buffer bulk. They belong to who reads.
-	floods     bool
-	rest, bulk []byte
+	// floods says that the last read brought as much as there was room for, pours
+	// that it was a large one. rest is what such a one brought, in the buffer bulk.
+	// They belong to who reads.
+	floods, pours bool
+	rest, bulk    []byte
+	// much says that more than a chunk is likely to be here.
+	much atomic.Bool
 
 	sent, received atomic.Int64
 	once           sync.Once
@@ -51,6 +54,7 @@ func (c *client) Read(p []byte) (int, error) {
 		return 0, io.EOF
 	}
 	n, err := c.read(p)
+	c.much.Store(c.pours || len(c.rest) > chunkBuffer)
 	c.took(n)
 	return n, err
 }
@@ -122,7 +126,8 @@ func (c *client) readInto(p []byte) (n int, err error) {
 	} else {
 		n, err = c.Conn.Read(p)
 	}
-	c.floods = err == nil && n == len(p) && (n == serverRead || n == bulkBuffer)
+	c.pours = n == bulkBuffer
+	c.floods = err == nil && n == len(p) && (n == serverRead || c.pours)
 	return n, err
 }
 

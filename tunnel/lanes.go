@@ -40,10 +40,9 @@ type lane struct {
 }
 
 // teller is a connection that says whether all that has come was read, and that
-// it hasn't ended; of a fresh one what TLS itself says doesn't count. known is
-// false if it can't tell.
+// it hasn't ended. known is false if it can't tell.
 type teller interface {
-	Quiet(fresh bool) (quiet, known bool)
+	Quiet() (quiet, known bool)
 }
 
 // Read reads what the proxy sends, within the budget.
@@ -126,7 +125,7 @@ func (l *lane) clean() bool {
 	if !ok {
 		return false
 	}
-	quiet, _ := conn.Quiet(!l.used)
+	quiet, _ := conn.Quiet()
 	return quiet
 }
 
@@ -272,7 +271,7 @@ func (s *lanes) dial(ctx, lifetime context.Context) (*lane, error) {
 	}
 	quiet, known := false, false
 	if told, ok := conn.(teller); ok {
-		quiet, known = told.Quiet(true)
+		quiet, known = told.Quiet()
 	}
 	if known && !quiet {
 		_ = conn.Close()

@@ -37,7 +37,7 @@ func newPiped(open *atomic.Int64) net.Conn {
 	return &piped{Conn: near, open: open}
 }
 
-func (*piped) Quiet(bool) (quiet, known bool) { return true, true }
+func (*piped) Quiet() (quiet, known bool) { return true, true }
 
 func (p *piped) Close() error {
 	p.once.Do(func() { p.open.Add(-1) })

@@ -36,11 +36,12 @@ const (
 	// in bytes: the largest chunk that http.Transport makes and what stands around
 	// it go out in one piece, and not in three. Other bodies don't need that, and
 	// their first part would wait for the rest of such a buffer.
-	chunkBuffer = 32 << 10
-	// wholeChunk is how much of a body goes into a chunk at most, in bytes, so that
-	// the chunk fills the buffer, and two records of TLS, with what stands around it:
-	// its length in four digits, and two ends of lines.
-	wholeChunk = chunkBuffer - len("7ff8\r\n\r\n")
+	chunkBuffer = fullRecords + 64
+	// fullRecords is how much two records of TLS hold, in bytes.
+	fullRecords = 32 << 10
+	// fullChunk is how much of a body makes a chunk that fills them, in bytes, with
+	// what stands around it: its length in four digits, and two ends of lines.
+	fullChunk = fullRecords - len("7ff8\r\n\r\n")
 	// chunksIdle is how many connections with such a buffer are kept unused.
 	chunksIdle = 64
 )
@@ -78,21 +79,31 @@ type generation struct {
 
 // RoundTrip carries a request that isn't plain.
 func (g *generation) RoundTrip(r *http.Request) (*http.Response, error) {
-	if r.ContentLength < 0 && r.Body != nil {
-		r = r.WithContext(r.Context())
-		r.Body = wholeChunks{r.Body}
-		return g.chunks.RoundTrip(r)
+	if r.ContentLength >= 0 {
+		return g.transport.RoundTrip(r)
 	}
-	return g.transport.RoundTrip(r)
+	if c := clientOf(r.Context()); c != nil && r.Body != nil {
+		r = r.WithContext(r.Context())
+		r.Body = &chunkedBody{ReadCloser: r.Body, client: c}
+	}
+	return g.chunks.RoundTrip(r)
 }
 
-// wholeChunks is a body of which http.Transport makes chunks that fill the buffer at
-// most: it makes one of each read.
-type wholeChunks struct{ io.ReadCloser }
+// chunkedBody is a client's body without a length. http.Transport makes a chunk of
+// each read.
+type chunkedBody struct {
+	io.ReadCloser
+	client *client
+}
 
-// Read reads a chunk at most.
-func (b wholeChunks) Read(p []byte) (int, error) {
-	return b.ReadCloser.Read(p[:min(len(p), wholeChunk)])
+// Read reads a chunk. While much comes, it's one that fills records: a third, of the
+// eight bytes that are more, would be work for the other side. Otherwise these would
+// go out for themselves.
+func (b *chunkedBody) Read(p []byte) (int, error) {
+	if b.client.much.Load() {
+		p = p[:min(len(p), fullChunk)]
+	}
+	return b.ReadCloser.Read(p)
 }
 
 func (g *generation) closeIdle() {

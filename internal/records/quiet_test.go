@@ -17,14 +17,14 @@ func TestQuiet(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			near, far := network(t)
 			conn, peer := join(t, near.Conn, far, clientConfig(version), serverConfig())
-			quiet, known := conn.Quiet(true)
+			quiet, known := conn.Quiet()
 			require.True(t, known)
-			require.True(t, quiet, "a server's tickets aside")
+			require.True(t, quiet, "nothing has been said")
 			talk(t, conn, peer, "hello")
-			isQuiet, _ := conn.Quiet(false)
+			isQuiet, _ := conn.Quiet()
 			require.True(t, isQuiet, "all has been read")
 			require.NoError(t, conn.SetReadDeadline(time.Unix(1, 0)))
-			isQuiet, _ = conn.Quiet(false)
+			isQuiet, _ = conn.Quiet()
 			require.True(t, isQuiet, "whatever the deadline is")
 			require.NoError(t, conn.SetReadDeadline(time.Time{}))
 			talk(t, conn, peer, "a look changes nothing")
@@ -33,11 +33,40 @@ func TestQuiet(t *testing.T) {
 			require.NoError(t, err)
 
 			require.Eventually(t, func() bool {
-				quiet, _ := conn.Quiet(false)
+				quiet, _ := conn.Quiet()
 				return !quiet
 			}, 10*time.Second, time.Millisecond)
 		})
 	}
+}
+
+// TestATicketChangesNothing: servers send them after the handshake.
+func TestATicketChangesNothing(t *testing.T) {
+	near, far := network(t)
+	server, client := serverConfig(), clientConfig(tls.VersionTLS13)
+	server.SessionTicketsDisabled = false
+	tickets := &tickets{ClientSessionCache: tls.NewLRUClientSessionCache(1)}
+	client.ClientSessionCache = tickets
+	conn, peer := join(t, near.Conn, far, client, server)
+
+	for tickets.came == 0 {
+		quiet, known := conn.Quiet()
+		require.True(t, known)
+		require.True(t, quiet)
+	}
+
+	talk(t, conn, peer, "hello")
+}
+
+// tickets counts those that come.
+type tickets struct {
+	tls.ClientSessionCache
+	came int
+}
+
+func (t *tickets) Put(key string, state *tls.ClientSessionState) {
+	t.came++
+	t.ClientSessionCache.Put(key, state)
 }
 
 // TestALookTakesLittleMemory: there's one before each request. What is left is
@@ -47,7 +76,7 @@ func TestALookTakesLittleMemory(t *testing.T) {
 	conn, peer := join(t, near.Conn, far, clientConfig(tls.VersionTLS13), serverConfig())
 	talk(t, conn, peer, "hello")
 
-	require.LessOrEqual(t, testing.AllocsPerRun(100, func() { conn.Quiet(false) }), 1.0)
+	require.LessOrEqual(t, testing.AllocsPerRun(100, func() { conn.Quiet() }), 1.0)
 }
 
 func TestQuietEndsWithTheConnection(t *testing.T) {
@@ -58,7 +87,7 @@ func TestQuietEndsWithTheConnection(t *testing.T) {
 	require.NoError(t, peer.Close())
 
 	require.Eventually(t, func() bool {
-		quiet, _ := conn.Quiet(false)
+		quiet, _ := conn.Quiet()
 		return !quiet
 	}, 10*time.Second, time.Millisecond)
 }
@@ -72,7 +101,7 @@ func TestQuietSeesWhatCameWithTheLastRead(t *testing.T) {
 	_, err = io.ReadFull(conn, buf)
 	require.NoError(t, err)
 
-	quiet, known := conn.Quiet(false)
+	quiet, known := conn.Quiet()
 
 	require.True(t, known)
 	require.False(t, quiet)
@@ -91,7 +120,7 @@ func TestQuietSeesTheBeginningOfARecord(t *testing.T) {
 	_, err = io.ReadFull(conn, buf)
 	require.NoError(t, err)
 
-	quiet, _ := conn.Quiet(false)
+	quiet, _ := conn.Quiet()
 
 	require.False(t, quiet)
 }
@@ -99,7 +128,7 @@ func TestQuietSeesTheBeginningOfARecord(t *testing.T) {
 func TestQuietIsUnknownWithoutADescriptor(t *testing.T) {
 	near, _ := net.Pipe()
 	conn := new(Pool).Client(near, clientConfig(tls.VersionTLS13))
-	quiet, known := conn.Quiet(true)
+	quiet, known := conn.Quiet()
 	require.False(t, known)
 	require.False(t, quiet)
 }

@@ -92,20 +92,19 @@ func (c *Conn) Read(p []byte) (int, error) {
 }
 
 // Quiet says, without waiting, whether the peer has sent nothing that Read hasn't
-// returned, and hasn't ended the connection. Messages of TLS itself count as
-// well, unless the connection is fresh: servers send tickets after the handshake.
-// known is false, and so is quiet, if the connection below isn't a socket's. What has come may be lost: without quiet, there's nothing left to do but
-// Close.
-func (c *Conn) Quiet(fresh bool) (quiet, known bool) {
+// returned, and hasn't ended the connection. Whole messages of TLS itself, such as
+// the tickets that servers send after the handshake, don't count. known is false, and so is quiet, if the connection below isn't a socket's. What
+// has come may be lost: without quiet, there's nothing left to do but Close.
+func (c *Conn) Quiet() (quiet, known bool) {
 	if c.raw.prober == nil {
 		return false, false
 	}
 	c.reading.Lock()
 	defer c.reading.Unlock()
-	c.raw.dry, c.raw.probing, c.raw.came = true, true, false
+	c.raw.dry, c.raw.probing = true, true
 	n, err := c.Conn.Read(c.raw.one[:])
 	c.raw.dry, c.raw.probing = false, false
-	return n == 0 && errors.Is(err, errDry) && (fresh || !c.raw.came) && c.raw.frame.atBoundary(), true
+	return n == 0 && errors.Is(err, errDry) && c.raw.frame.atBoundary(), true
 }
 
 // Write sends p. After an error nothing more can be sent. How much it says was
@@ -174,8 +173,8 @@ type rawConn struct {
 	// with little room for the next use of a connection keeps none from others.
 	busy, roomy bool
 	// dry keeps reads from waiting for the network: they return errDry. With
-	// probing they return what is there; came says that there was something.
-	dry, probing, came bool
+	// probing they return what is there.
+	dry, probing bool
 	// one is what Quiet reads into. It stands here so that a look takes no memory.
 	one [1]byte
 	// frame is where crypto/tls is in the stream: it may have read the beginning
@@ -236,7 +235,6 @@ func (r *rawConn) read(p []byte) (int, error) {
 // probe reads what is there, without waiting and whatever the deadline is.
 func (r *rawConn) probe(p []byte) (int, error) {
 	n, err := r.prober.ReadNow(p)
-	r.came = r.came || n > 0
 	if errors.Is(err, socket.ErrNothing) {
 		err = errDry
 	}

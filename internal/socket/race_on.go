@@ -7,17 +7,9 @@ import "syscall"
 // The race detector has to see these calls: what is done before a write has been
 // done when it's read, and who reads writes to p. Package syscall tells it.
 
-func read(fd uintptr, p []byte) (int, syscall.Errno) {
-	n, err := syscall.Read(int(fd), p)
-	return result(n, err)
-}
+func read(fd uintptr, p []byte) (int, syscall.Errno) { return toldRead(fd, p) }
 
 func write(fd uintptr, p []byte) (int, syscall.Errno) {
 	n, err := syscall.Write(int(fd), p)
 	return result(n, err)
-}
-
-func result(n int, err error) (int, syscall.Errno) {
-	errno, _ := err.(syscall.Errno) //nolint:errorlint // It's what package syscall returns, and nothing else.
-	return n, errno
 }

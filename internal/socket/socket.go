@@ -6,8 +6,12 @@
 // microseconds at a time until nothing has happened for a while. In the local proxy
 // that made two naps for each small request, three times as many wake-ups of
 // threads, and a fifth of the processor's time. But a socket of package net never
-// blocks, so there's nothing to tell: here the same calls are made without that.
-// How to wait, deadlines and closing are package net's as before.
+// blocks: here the same calls are made without that. How to wait, deadlines and
+// closing are package net's as before.
+//
+// A rest is also when the monitor falls asleep, and only a call that the scheduler
+// is told of wakes it. It's needed by those who wait while all processors are
+// busy. So of many reads in a row that needn't wait, some are told.
 package socket
 
 import (
@@ -24,6 +28,14 @@ import (
 // short.
 const most = 128 << 10
 
+// mostInARow is how many reads that needn't wait are made without telling the
+// scheduler. Who never waits keeps its thread busy: the monitor has to be awake, or
+// other connections and timers wouldn't get their turn.
+const mostInARow = 8
+
+// call is read or write of the system's.
+type call func(fd uintptr, p []byte) (int, syscall.Errno)
+
 // Conn is a connection over a socket. Like those of any net.Conn, its methods may
 // be called by several goroutines at once.
 type Conn struct {
@@ -34,12 +46,16 @@ type Conn struct {
 // side is one direction.
 type side struct {
 	raw  syscall.RawConn
-	call func(fd uintptr, p []byte) (int, syscall.Errno)
+	call call
+	// told is the same call in package syscall's way, nil: it's never needed.
+	told call
 	// mu protects the following, which belong to the call under way.
 	mu    sync.Mutex
 	p     []byte
 	n     int
 	errno syscall.Errno
+	// row is how many calls were made since one that had to wait, or was told.
+	row int
 	// tries and look are try and tryNow, made once: each use of a method as a
 	// function takes memory.
 	tries func(fd uintptr) bool
@@ -54,18 +70,18 @@ func Over(conn net.Conn) net.Conn {
 	default:
 		return conn
 	}
-	raw, err := conn.(syscall.Conn).SyscallConn()
+	raw, err := conn.(syscall.Conn).SyscallConn() //nolint:forcetypeassert // Both kinds have it.
 	if err != nil {
-		return conn // closed already, as its next user sees
+		return conn // it was never opened, as its next user sees
 	}
 	c := &Conn{Conn: conn}
-	c.reading.init(raw, read)
-	c.writing.init(raw, write)
+	c.reading.init(raw, read, toldRead)
+	c.writing.init(raw, write, nil)
 	return c
 }
 
-func (s *side) init(raw syscall.RawConn, call func(fd uintptr, p []byte) (int, syscall.Errno)) {
-	s.raw, s.call = raw, call
+func (s *side) init(raw syscall.RawConn, call, told call) {
+	s.raw, s.call, s.told = raw, call, told
 	s.tries, s.look = s.try, s.tryNow
 }
 
@@ -77,16 +93,24 @@ func (s *side) try(fd uintptr) bool {
 
 // tryNow makes the call.
 func (s *side) tryNow(fd uintptr) {
+	call := s.call
+	if s.told != nil && s.row >= mostInARow {
+		call, s.row = s.told, -1
+	}
 	s.errno = syscall.EINTR
 	for s.errno == syscall.EINTR {
-		s.n, s.errno = s.call(fd, s.p[:min(len(s.p), most)])
+		s.n, s.errno = call(fd, s.p[:min(len(s.p), most)])
+	}
+	s.row++
+	if s.errno == syscall.EAGAIN {
+		s.row = 0
 	}
 }
 
 // Read reads what has come, at least a byte of it, when something has.
 func (c *Conn) Read(p []byte) (int, error) {
 	if len(p) == 0 {
-		return 0, nil
+		return c.Conn.Read(p)
 	}
 	c.reading.mu.Lock()
 	defer c.reading.mu.Unlock()
@@ -113,15 +137,19 @@ var ErrNothing = errors.New("nothing has come")
 // another Read that is under way is waited for.
 func (c *Conn) ReadNow(p []byte) (int, error) {
 	if len(p) == 0 {
-		return 0, nil
+		return c.Conn.Read(p)
 	}
 	c.reading.mu.Lock()
 	defer c.reading.mu.Unlock()
 	return c.came(c.reading.now(p))
 }
 
-// Write sends p, and nothing of another Write in between.
+// Write sends p, and nothing of another Write in between. A deadline may end it
+// between two parts of what is long.
 func (c *Conn) Write(p []byte) (int, error) {
+	if len(p) == 0 {
+		return c.Conn.Write(p)
+	}
 	c.writing.mu.Lock()
 	defer c.writing.mu.Unlock()
 	sent := 0
@@ -182,4 +210,15 @@ func (s *side) result(err error) (int, error) {
 		return 0, s.errno
 	}
 	return s.n, nil
+}
+
+// toldRead is read with the scheduler told.
+func toldRead(fd uintptr, p []byte) (int, syscall.Errno) {
+	n, err := syscall.Read(int(fd), p)
+	return result(n, err)
+}
+
+func result(n int, err error) (int, syscall.Errno) {
+	errno, _ := err.(syscall.Errno) //nolint:errorlint // It's what package syscall returns, and nothing else.
+	return n, errno
 }

@@ -10,6 +10,7 @@ import (
 	"path/filepath"
 	"slices"
 	"sync"
+	"sync/atomic"
 	"syscall"
 	"testing"
 	"time"
@@ -98,9 +99,19 @@ func TestNothingToReadOrWrite(t *testing.T) {
 		require.NoError(t, err)
 		require.Zero(t, n)
 
+		n, err = far.ReadNow(nil)
+		require.NoError(t, err)
+		require.Zero(t, n)
+
 		n, err = far.Write(nil)
 		require.NoError(t, err)
 		require.Zero(t, n)
+
+		require.NoError(t, far.Close())
+		for _, do := range []func([]byte) (int, error){far.Read, far.ReadNow, far.Write} {
+			_, err = do(nil)
+			require.ErrorIs(t, err, net.ErrClosed, "as of package net")
+		}
 	})
 }
 
@@ -311,6 +322,93 @@ func eventuallyNow(t *testing.T, conn *Conn, p []byte) string {
 		return err == nil
 	}, time.Minute, time.Millisecond)
 	return string(p[:n])
+}
+
+// TestCalls: what is asked of the system, and how.
+func TestCalls(t *testing.T) {
+	_, far := pair(t, "tcp")
+	var made []string
+	errnos := []syscall.Errno{}
+	fake := func(name string) call {
+		return func(_ uintptr, p []byte) (int, syscall.Errno) {
+			made = append(made, fmt.Sprint(name, " ", len(p)))
+			errno := syscall.Errno(0)
+			if len(errnos) > 0 {
+				errno, errnos = errnos[0], errnos[1:]
+			}
+			return len(p), errno
+		}
+	}
+	far.reading.call, far.reading.told, far.writing.call = fake("read"), fake("told"), fake("write")
+
+	t.Run("short ones", func(t *testing.T) {
+		made = nil
+		p := make([]byte, most+1)
+		n, err := far.Read(p)
+		require.NoError(t, err)
+		require.Equal(t, most, n)
+		n, err = far.Write(p)
+		require.NoError(t, err)
+		require.Equal(t, most+1, n)
+		require.Equal(t, []string{fmt.Sprint("read ", most), fmt.Sprint("write ", most), "write 1"}, made)
+		require.Nil(t, far.reading.p, "a buffer isn't kept")
+		require.Nil(t, far.writing.p, "a buffer isn't kept")
+	})
+
+	t.Run("once more after a signal", func(t *testing.T) {
+		made, errnos = nil, []syscall.Errno{syscall.EINTR, syscall.EINTR}
+		n, err := far.Read(make([]byte, 5))
+		require.NoError(t, err)
+		require.Equal(t, 5, n)
+		require.Equal(t, []string{"read 5", "read 5", "read 5"}, made)
+	})
+
+	t.Run("one of many is told", func(t *testing.T) {
+		far.reading.row, made = 0, nil
+		for range 2*mostInARow + 2 {
+			_, err := far.Read(make([]byte, 5))
+			require.NoError(t, err)
+		}
+		require.Equal(t, slices.Repeat(append(slices.Repeat([]string{"read 5"}, mostInARow), "told 5"), 2), made)
+	})
+
+	t.Run("none is where there's nothing", func(t *testing.T) {
+		far.reading.row, made = 0, nil
+		for range mostInARow {
+			_, err := far.Read(make([]byte, 5))
+			require.NoError(t, err)
+			errnos = []syscall.Errno{syscall.EAGAIN}
+			_, err = far.ReadNow(make([]byte, 5))
+			require.ErrorIs(t, err, ErrNothing)
+		}
+		require.Equal(t, slices.Repeat([]string{"read 5"}, 2*mostInARow), made)
+	})
+}
+
+// TestReadNowAwaitsItsTurn: two reads have one place for what they do.
+func TestReadNowAwaitsItsTurn(t *testing.T) {
+	near, far := pair(t, "tcp")
+	entered, leave := make(chan struct{}), make(chan struct{})
+	var under atomic.Int64
+	far.reading.call = func(_ uintptr, p []byte) (int, syscall.Errno) {
+		if under.Add(1) > 1 {
+			t.Error("two at once")
+		}
+		entered <- struct{}{}
+		<-leave
+		under.Add(-1)
+		return len(p), 0
+	}
+	_ = near
+	var both sync.WaitGroup
+	both.Go(func() { _, _ = far.Read(make([]byte, 1)) })
+	<-entered
+	both.Go(func() { _, _ = far.ReadNow(make([]byte, 1)) })
+	both.Go(func() { <-entered; close(leave) })
+
+	leave <- struct{}{}
+
+	both.Wait()
 }
 
 // TestTakesNoMemory: the calls are made for each request.
