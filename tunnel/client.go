@@ -54,7 +54,7 @@ func (c *client) Read(p []byte) (int, error) {
 		return 0, io.EOF
 	}
 	n, err := c.read(p)
-	c.much.Store(c.pours || len(c.rest) > chunkBuffer)
+	c.much.Store(c.pours || len(c.rest) > fullRecords)
 	c.took(n)
 	return n, err
 }

@@ -87,6 +87,42 @@ func TestABodyOfKnownLengthIsNoFlood(t *testing.T) {
 	require.Equal(t, []int{2000, 10_000, 1}, src.room)
 }
 
+// TestWhoSendsMuch: more than a chunk is likely to be here, after each step of reads.
+func TestWhoSendsMuch(t *testing.T) {
+	type read struct {
+		there, size int
+		much        bool
+	}
+	for name, reads := range map[string][]read{
+		"a flood": {
+			{serverRead, serverRead, false}, {bulkBuffer, serverRead, true},
+			{bulkBuffer, bulkBuffer - serverRead, true}, {bulkBuffer, serverRead, true},
+		},
+		"the end of a flood": {
+			{serverRead, serverRead, false}, {bulkBuffer, serverRead, true},
+			{100, bulkBuffer - serverRead, true}, {100, serverRead, false},
+		},
+		"the better part of a flood": {
+			{serverRead, serverRead, false}, {50 << 10, serverRead, true}, {50 << 10, 20 << 10, false},
+		},
+		"a short one": {{serverRead, serverRead, false}, {20 << 10, serverRead, false}},
+		"a trickle":   {{100, serverRead, false}, {100, serverRead, false}},
+	} {
+		t.Run(name, func(t *testing.T) {
+			src, _ := newSource(1<<20, 0)
+			c := clientOn(t, src)
+			for i, step := range reads {
+				src.there = step.there
+
+				_, err := io.ReadFull(c, make([]byte, min(step.size, max(step.there, len(c.rest)))))
+
+				require.NoError(t, err)
+				require.Equal(t, step.much, c.much.Load(), "step %d", i)
+			}
+		})
+	}
+}
+
 // TestNothingOfAFloodIsLost mixes sizes of what comes and of what is asked for,
 // with something read ahead.
 func TestNothingOfAFloodIsLost(t *testing.T) {

@@ -82,7 +82,7 @@ func (g *generation) RoundTrip(r *http.Request) (*http.Response, error) {
 	if r.ContentLength >= 0 {
 		return g.transport.RoundTrip(r)
 	}
-	if c := clientOf(r.Context()); c != nil && r.Body != nil {
+	if c := clientOf(r.Context()); c != nil && r.Body != nil && r.Body != http.NoBody {
 		r = r.WithContext(r.Context())
 		r.Body = &chunkedBody{ReadCloser: r.Body, client: c}
 	}

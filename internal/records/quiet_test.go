@@ -49,7 +49,8 @@ func TestATicketChangesNothing(t *testing.T) {
 	client.ClientSessionCache = tickets
 	conn, peer := join(t, near.Conn, far, client, server)
 
-	for tickets.came == 0 {
+	for until := time.Now().Add(10 * time.Second); tickets.came == 0; {
+		require.True(t, time.Now().Before(until), "no ticket comes")
 		quiet, known := conn.Quiet()
 		require.True(t, known)
 		require.True(t, quiet)

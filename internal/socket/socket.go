@@ -10,8 +10,8 @@
 // closing are package net's as before.
 //
 // A rest is also when the monitor falls asleep, and only a call that the scheduler
-// is told of wakes it. It's needed by those who wait while all processors are
-// busy. So of many reads in a row that needn't wait, some are told.
+// is told of wakes it. The monitor sees to those who wait while all processors are
+// busy. So of many reads in a row without a wait, some are told.
 package socket
 
 import (
@@ -54,7 +54,7 @@ type side struct {
 	p     []byte
 	n     int
 	errno syscall.Errno
-	// row is how many calls were made since one that had to wait, or was told.
+	// row is how many calls were made since a wait, or since one that was told.
 	row int
 	// tries and look are try and tryNow, made once: each use of a method as a
 	// function takes memory.
@@ -88,7 +88,11 @@ func (s *side) init(raw syscall.RawConn, call, told call) {
 // try makes the call, and returns false if it would have to wait.
 func (s *side) try(fd uintptr) bool {
 	s.tryNow(fd)
-	return s.errno != syscall.EAGAIN
+	if s.errno == syscall.EAGAIN {
+		s.row = 0
+		return false
+	}
+	return true
 }
 
 // tryNow makes the call.
@@ -102,9 +106,6 @@ func (s *side) tryNow(fd uintptr) {
 		s.n, s.errno = call(fd, s.p[:min(len(s.p), most)])
 	}
 	s.row++
-	if s.errno == syscall.EAGAIN {
-		s.row = 0
-	}
 }
 
 // Read reads what has come, at least a byte of it, when something has.

@@ -372,22 +372,34 @@ func TestCalls(t *testing.T) {
 		require.Equal(t, slices.Repeat(append(slices.Repeat([]string{"read 5"}, mostInARow), "told 5"), 2), made)
 	})
 
-	t.Run("none is where there's nothing", func(t *testing.T) {
+	t.Run("none of those that wait", func(t *testing.T) {
 		far.reading.row, made = 0, nil
 		for range mostInARow {
 			_, err := far.Read(make([]byte, 5))
 			require.NoError(t, err)
 			errnos = []syscall.Errno{syscall.EAGAIN}
-			_, err = far.ReadNow(make([]byte, 5))
-			require.ErrorIs(t, err, ErrNothing)
+			require.NoError(t, far.SetReadDeadline(time.Now().Add(time.Millisecond)))
+			_, err = far.Read(make([]byte, 5))
+			require.ErrorIs(t, err, os.ErrDeadlineExceeded)
+			require.NoError(t, far.SetReadDeadline(time.Time{}))
 		}
 		require.Equal(t, slices.Repeat([]string{"read 5"}, 2*mostInARow), made)
+	})
+
+	t.Run("one of many that find nothing, and go on", func(t *testing.T) {
+		far.reading.row, made = 0, nil
+		for range mostInARow + 1 {
+			errnos = []syscall.Errno{syscall.EAGAIN}
+			_, err := far.ReadNow(make([]byte, 5))
+			require.ErrorIs(t, err, ErrNothing)
+		}
+		require.Equal(t, append(slices.Repeat([]string{"read 5"}, mostInARow), "told 5"), made)
 	})
 }
 
 // TestReadNowAwaitsItsTurn: two reads have one place for what they do.
 func TestReadNowAwaitsItsTurn(t *testing.T) {
-	near, far := pair(t, "tcp")
+	_, far := pair(t, "tcp")
 	entered, leave := make(chan struct{}), make(chan struct{})
 	var under atomic.Int64
 	far.reading.call = func(_ uintptr, p []byte) (int, syscall.Errno) {
@@ -399,15 +411,20 @@ func TestReadNowAwaitsItsTurn(t *testing.T) {
 		under.Add(-1)
 		return len(p), 0
 	}
-	_ = near
 	var both sync.WaitGroup
 	both.Go(func() { _, _ = far.Read(make([]byte, 1)) })
 	<-entered
+
 	both.Go(func() { _, _ = far.ReadNow(make([]byte, 1)) })
-	both.Go(func() { <-entered; close(leave) })
 
-	leave <- struct{}{}
-
+	select {
+	case <-entered:
+		t.Error("it doesn't wait")
+	case <-time.After(20 * time.Millisecond): // nothing tells that somebody waits
+		leave <- struct{}{}
+		<-entered
+	}
+	close(leave)
 	both.Wait()
 }
 
