@@ -37,54 +37,35 @@ func (w *writes) Write(p []byte) (int, error) {
 }
 
 // TestAChunkGoesOutInOnePiece: each piece is a call of the system, and a wake-up on
-// the other side. Where much comes, it fills records of TLS.
+// the other side.
 func TestAChunkGoesOutInOnePiece(t *testing.T) {
-	pouring := &client{}
-	pouring.much.Store(true)
-	for name, test := range map[string]struct {
-		client *client
-		chunk  int
-	}{
-		"with more behind it": {pouring, fullChunk},
-		"by itself":           {&client{}, 32 << 10}, // what http.Transport reads at once
-		"of nobody's":         {nil, 32 << 10},
-	} {
-		t.Run(name, func(t *testing.T) {
-			f := newFakeTeleport(t, func(w http.ResponseWriter, r *http.Request, _ string) {
-				n, _ := io.Copy(io.Discard, r.Body)
-				fmt.Fprint(w, n)
-			})
-			sent := &writes{}
-			session := &dialled{dial: func(ctx context.Context) (net.Conn, error) {
-				conn, err := (&fakeSession{addr: f.Listener.Addr().String(), serial: "a"}).DialHTTP(ctx)
-				sent.Conn = conn
-				return sent, err
-			}}
-			u := newUpstream(NewMetrics().of("test"), 1, startPatience)
-			u.set(Routed{Session: session, App: cluster.App{Name: appName}, NotAfter: time.Now().Add(time.Hour)})
-			defer u.close()
-			asked := request(t, http.MethodPost, "https://"+appHost, inChunks(make([]byte, 2*test.chunk)))
-			asked.ContentLength = -1 // as of a request that was served
-			if test.client != nil {
-				asked = asked.WithContext(context.WithValue(asked.Context(), clientKey{}, test.client))
-			}
-			body := asked.Body
+	f := newFakeTeleport(t, func(w http.ResponseWriter, r *http.Request, _ string) {
+		n, _ := io.Copy(io.Discard, r.Body)
+		fmt.Fprint(w, n)
+	})
+	sent := &writes{}
+	session := &dialled{dial: func(ctx context.Context) (net.Conn, error) {
+		conn, err := (&fakeSession{addr: f.Listener.Addr().String(), serial: "a"}).DialHTTP(ctx)
+		sent.Conn = conn
+		return sent, err
+	}}
+	u := newUpstream(NewMetrics().of("test"), 1, startPatience)
+	u.set(Routed{Session: session, App: cluster.App{Name: appName}, NotAfter: time.Now().Add(time.Hour)})
+	defer u.close()
+	const chunk = 32 << 10 // what http.Transport reads at once
 
-			got := askWith(t, u.last(), asked)
+	asked := request(t, http.MethodPost, "https://"+appHost, inChunks(make([]byte, 2*chunk)))
+	asked.ContentLength = -1 // as of a request that was served
+	got := askWith(t, u.last(), asked)
 
-			require.Equal(t, fmt.Sprint(2*test.chunk), got.body)
-			require.Equal(t, body, asked.Body, "a RoundTripper doesn't change the request")
-			sent.mu.Lock()
-			defer sent.mu.Unlock()
-			whole := test.chunk + len("8000\r\n\r\n")
-			require.Equal(t, []int{whole, whole}, largerThan(sent.sizes, whole/2))
-			require.Len(t, sent.sizes, 4, "the head, the chunks and the end")
-		})
-	}
+	require.Equal(t, fmt.Sprint(2*chunk), got.body)
+	sent.mu.Lock()
+	defer sent.mu.Unlock()
+	require.Equal(t, []int{chunk + 8, chunk + 8}, largerThan(sent.sizes, chunk/2))
+	require.Len(t, sent.sizes, 4, "the head, the chunks and the end")
 }
 
-// TestAChunkStaysWhole of a client that takes its time, as most clients' chunks are:
-// what is a little more than fills two records isn't sent for itself.
+// TestAChunkStaysWhole of a client that takes its time, as most clients' chunks are.
 func TestAChunkStaysWhole(t *testing.T) {
 	const chunk, chunks = 32 << 10, 4
 	sizes := make(chan int, 100)

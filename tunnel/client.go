@@ -36,13 +36,6 @@ type client struct {
 	ride *ride
 	// ahead has what was read ahead; nil: nothing. It belongs to who reads.
 	ahead io.Reader
-	// floods says that the last read brought as much as there was room for, pours
-	// that it was a large one. rest is what such a one brought, in the buffer bulk.
-	// They belong to who reads.
-	floods, pours bool
-	rest, bulk    []byte
-	// much says that more than a chunk is likely to be here.
-	much atomic.Bool
 
 	sent, received atomic.Int64
 	once           sync.Once
@@ -53,8 +46,11 @@ func (c *client) Read(p []byte) (int, error) {
 	if c.spent.Load() {
 		return 0, io.EOF
 	}
-	n, err := c.read(p)
-	c.much.Store(c.pours || len(c.rest) > fullRecords)
+	from := io.Reader(c.Conn)
+	if c.ahead != nil {
+		from = c.ahead
+	}
+	n, err := from.Read(p)
 	c.took(n)
 	return n, err
 }
@@ -88,58 +84,6 @@ func (c *client) took(n int) {
 	c.sent.Add(int64(n))
 	c.front.counts.sent.Add(float64(n))
 }
-
-// read returns what was read already, or reads. net/http's server reads 4 KiB at
-// a time where a body comes in chunks. While a client sends more than that, much
-// is read at once. A buffer is taken only when there was no end to what came, so
-// that those who wait for a client have none.
-func (c *client) read(p []byte) (int, error) {
-	if len(c.rest) > 0 {
-		return c.serve(p), nil
-	}
-	if !c.floods || len(p) < floodLeast || len(p) >= bulkBuffer {
-		return c.readInto(p)
-	}
-	c.bulk = c.front.bulk.Get()
-	n, err := c.readInto(c.bulk)
-	c.rest = c.bulk[:n]
-	if n > 0 {
-		err = nil // it comes again
-	}
-	return c.serve(p), err
-}
-
-// serve returns a part of the rest, and gives its buffer back after the last.
-func (c *client) serve(p []byte) int {
-	n := copy(p, c.rest)
-	c.rest = c.rest[n:]
-	if len(c.rest) == 0 {
-		c.front.bulk.Put(c.bulk)
-		c.bulk, c.rest = nil, nil
-	}
-	return n
-}
-
-func (c *client) readInto(p []byte) (n int, err error) {
-	if c.ahead != nil {
-		n, err = c.ahead.Read(p)
-	} else {
-		n, err = c.Conn.Read(p)
-	}
-	c.pours = n == bulkBuffer
-	c.floods = err == nil && n == len(p) && (n == serverRead || c.pours)
-	return n, err
-}
-
-const (
-	// serverRead is how much net/http's server reads at a time where it doesn't
-	// know how much comes, in bytes. What it knows the length of says nothing of
-	// what comes after it.
-	serverRead = 4 << 10
-	// floodLeast is how much room a read must have to be worth a large one: while
-	// a request is served, the server reads a single byte to hear of its end.
-	floodLeast = 1 << 10
-)
 
 // Write counts what the client receives.
 func (c *client) Write(p []byte) (int, error) {

@@ -61,14 +61,15 @@ func (s *served) Read(p []byte) (int, error) {
 	return s.client.Read(p)
 }
 
+// serverRead is how much net/http's server reads at a time into an empty buffer, in
+// bytes.
+const serverRead = 4 << 10
+
 // atBoundary says whether what comes next is the beginning of a request: the
 // server waits for one, and has read nothing of it yet, or its buffer would have
-// less room. That a large read has brought something of it can't be, since the
-// server reads a byte during each request to hear of its client's end, and would
-// have found it; it's checked all the same. On a spent connection no request begins
-// any more.
+// less room. On a spent connection no request begins any more.
 func (s *served) atBoundary(p []byte) bool {
-	return s.stage.Load() == stageWaiting && len(p) == serverRead && len(s.rest) == 0 && !s.spent.Load()
+	return s.stage.Load() == stageWaiting && len(p) == serverRead && !s.spent.Load()
 }
 
 // Close closes the connection. While plain requests are carried, the server takes

@@ -2,7 +2,6 @@ package tunnel
 
 import (
 	"context"
-	"io"
 	"net"
 	"net/http"
 	"sync"
@@ -36,12 +35,7 @@ const (
 	// in bytes: the largest chunk that http.Transport makes and what stands around
 	// it go out in one piece, and not in three. Other bodies don't need that, and
 	// their first part would wait for the rest of such a buffer.
-	chunkBuffer = fullRecords + 64
-	// fullRecords is how much two records of TLS hold, in bytes.
-	fullRecords = 32 << 10
-	// fullChunk is how much of a body makes a chunk that fills them, in bytes, with
-	// what stands around it: its length in four digits, and two ends of lines.
-	fullChunk = fullRecords - len("7ff8\r\n\r\n")
+	chunkBuffer = 32<<10 + 64
 	// chunksIdle is how many connections with such a buffer are kept unused.
 	chunksIdle = 64
 )
@@ -79,31 +73,10 @@ type generation struct {
 
 // RoundTrip carries a request that isn't plain.
 func (g *generation) RoundTrip(r *http.Request) (*http.Response, error) {
-	if r.ContentLength >= 0 {
-		return g.transport.RoundTrip(r)
+	if r.ContentLength < 0 {
+		return g.chunks.RoundTrip(r)
 	}
-	if c := clientOf(r.Context()); c != nil && r.Body != nil && r.Body != http.NoBody {
-		r = r.WithContext(r.Context())
-		r.Body = &chunkedBody{ReadCloser: r.Body, client: c}
-	}
-	return g.chunks.RoundTrip(r)
-}
-
-// chunkedBody is a client's body without a length. http.Transport makes a chunk of
-// each read.
-type chunkedBody struct {
-	io.ReadCloser
-	client *client
-}
-
-// Read reads a chunk. While much comes, it's one that fills records: a third, of the
-// eight bytes that are more, would be work for the other side. Otherwise these would
-// go out for themselves.
-func (b *chunkedBody) Read(p []byte) (int, error) {
-	if b.client.much.Load() {
-		p = p[:min(len(p), fullChunk)]
-	}
-	return b.ReadCloser.Read(p)
+	return g.transport.RoundTrip(r)
 }
 
 func (g *generation) closeIdle() {
