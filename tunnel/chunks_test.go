@@ -6,9 +6,9 @@ import (
 	"context"
 	"fmt"
 	"io"
+	"math/rand/v2"
 	"net"
 	"net/http"
-	"slices"
 	"sync"
 	"sync/atomic"
 	"testing"
@@ -65,47 +65,33 @@ func TestAChunkGoesOutInOnePiece(t *testing.T) {
 	require.Len(t, sent.sizes, 4, "the head, the chunks and the end")
 }
 
-// TestAChunkStaysWhole of a client that takes its time, as most clients' chunks are.
-func TestAChunkStaysWhole(t *testing.T) {
-	const chunk, chunks = 32 << 10, 4
-	sizes := make(chan int, 100)
-	addr := newListener(t, func(conn net.Conn) {
-		in := bufio.NewReader(conn)
-		if _, _, _, err := readHead(in); err != nil {
-			return
+// TestALargeBodyIsUnchanged on its way there and back, whether or not its length is
+// known.
+func TestALargeBodyIsUnchanged(t *testing.T) {
+	f := newFakeTeleport(t, func(w http.ResponseWriter, r *http.Request, _ string) {
+		body, err := io.ReadAll(r.Body)
+		if err != nil || r.Header.Get("With-Length") != fmt.Sprint(r.ContentLength > 0) {
+			w.WriteHeader(http.StatusBadRequest)
 		}
-		for size := -1; size != 0; {
-			if n, err := fmt.Fscanf(in, "%x\r\n", &size); n != 1 || err != nil {
-				return
-			}
-			_, _ = in.Discard(size + len("\r\n"))
-			sizes <- size
+		if r.ContentLength > 0 {
+			w.Header().Set("Content-Length", fmt.Sprint(len(body)))
 		}
-		_, _ = io.WriteString(conn, "HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n")
+		_, _ = w.Write(body)
 	})
-	r := run(t, addr, nil)
-	body, feed := io.Pipe()
-	defer feed.Close()
-	done := make(chan int, 1)
-	go func() { done <- ask(t, request(t, http.MethodPost, r.url("/"), body)).status }()
+	r := run(t, f.Listener.Addr().String(), nil)
+	body := make([]byte, 3<<20+7)
+	_, _ = rand.NewChaCha8([32]byte{}).Read(body)
+	for name, reader := range map[string]io.Reader{"true": bytes.NewReader(body), "false": inChunks(body)} {
+		t.Run("length "+name, func(t *testing.T) {
+			asked := request(t, http.MethodPost, r.url("/"), reader)
+			asked.Header.Set("With-Length", name)
 
-	var got []int
-	for range chunks {
-		_, err := feed.Write(make([]byte, chunk))
-		require.NoError(t, err)
-		for left := chunk; left > 0; {
-			select {
-			case n := <-sizes:
-				got, left = append(got, n), left-n
-			case <-time.After(patience):
-				t.Fatal("a chunk doesn't come")
-			}
-		}
+			got := ask(t, asked)
+
+			require.Equal(t, http.StatusOK, got.status)
+			require.True(t, got.body == string(body), "%d bytes came", len(got.body))
+		})
 	}
-	require.NoError(t, feed.Close())
-
-	require.Equal(t, http.StatusOK, <-done)
-	require.Equal(t, slices.Repeat([]int{chunk}, chunks), got)
 }
 
 // largerThan are the sizes of more than least bytes.

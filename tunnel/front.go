@@ -61,7 +61,7 @@ type front struct {
 	// before and in between.
 	handler http.Handler
 	express *express
-	// bulk has the buffers of clients that send or get much.
+	// bulk has the buffers of clients that get much, or are lingered on.
 	bulk *buffers
 	// stream serves a TCP connection until its end; nil: all is HTTP. kind
 	// says which of the two a new connection is for, and learn waits a little

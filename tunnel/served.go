@@ -61,8 +61,8 @@ func (s *served) Read(p []byte) (int, error) {
 	return s.client.Read(p)
 }
 
-// serverRead is how much net/http's server reads at a time into an empty buffer, in
-// bytes.
+// serverRead is the size of the buffer of net/http's server, in bytes, which it
+// fills at a time where it looks for a request.
 const serverRead = 4 << 10
 
 // atBoundary says whether what comes next is the beginning of a request: the

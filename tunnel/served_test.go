@@ -10,6 +10,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/prometheus/client_golang/prometheus"
 	"github.com/stretchr/testify/require"
 )
 
@@ -117,6 +118,10 @@ func TestRequestsMayBeCutAnywhere(t *testing.T) {
 		require.ErrorIs(t, err, io.EOF)
 		require.NoError(t, l.Close())
 	}
+	all := (len(series) - 1) * len(series)
+	eventually(t, "each byte is counted once", func() bool {
+		return r.metric("bytes_total", prometheus.Labels{"direction": "sent"}) == float64(all)
+	})
 }
 
 // noted is a connection that notes its deadline.

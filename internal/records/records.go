@@ -92,11 +92,11 @@ func (c *Conn) Read(p []byte) (int, error) {
 }
 
 // Quiet says, without waiting for the peer, whether it has sent nothing that Read
-// hasn't returned, and hasn't ended the connection. Messages of TLS itself, such as
-// the tickets that servers send after the handshake, don't count, but a record that
-// isn't whole does. known is false, and so is quiet, if the connection below isn't a
-// socket's. What has come may be lost: without quiet, there's nothing left to do but
-// Close.
+// hasn't returned, and hasn't ended the connection. It waits for a Read that is
+// under way. Messages of TLS itself, such as the tickets that servers send after
+// the handshake, don't count, but a record that isn't whole does. known is false,
+// and so is quiet, if the connection below isn't a socket's. What has come may be
+// lost: without quiet, there's nothing left to do but Close.
 func (c *Conn) Quiet() (quiet, known bool) {
 	if c.raw.prober == nil {
 		return false, false

@@ -28,7 +28,7 @@ import (
 // short.
 const most = 128 << 10
 
-// mostInARow is how many reads that needn't wait are made without telling the
+// mostInARow is how many reads in a row without a wait are made without telling the
 // scheduler. Who never waits keeps its thread busy: the monitor has to be awake, or
 // other connections and timers wouldn't get their turn.
 const mostInARow = 8

@@ -30,7 +30,7 @@ type tunnelLoad struct {
 
 func (o options) tunnelLoad() tunnelLoad {
 	// Many short rounds: what else the machine does is then in all of them. But each
-	// figure takes a second: less of it would be chance's.
+	// figure takes about a second: less of it would be chance's.
 	l := tunnelLoad{rounds: 18, requests: 3000, body: 256 << 20}
 	if o.quick {
 		l = tunnelLoad{rounds: 1, requests: 500, body: 32 << 20}
