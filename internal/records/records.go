@@ -56,13 +56,8 @@ func (p *Pool) Client(conn net.Conn, config *tls.Config) *Conn {
 		config.Renegotiation = tls.RenegotiateNever
 	}
 	raw := &rawConn{Conn: socket.Over(conn), pool: p}
-	raw.prober, _ = raw.Conn.(prober)
+	raw.socket, _ = raw.Conn.(*socket.Conn)
 	return &Conn{Conn: tls.Client(raw, config), raw: raw}
-}
-
-// prober is a connection that can be read without waiting, as that of a socket can.
-type prober interface {
-	ReadNow(p []byte) (int, error)
 }
 
 // Read returns what has come, at least a byte of it. It may return an error
@@ -98,7 +93,7 @@ func (c *Conn) Read(p []byte) (int, error) {
 // and so is quiet, if the connection below isn't a socket's. What has come may be
 // lost: without quiet, there's nothing left to do but Close.
 func (c *Conn) Quiet() (quiet, known bool) {
-	if c.raw.prober == nil {
+	if c.raw.socket == nil {
 		return false, false
 	}
 	c.reading.Lock()
@@ -182,8 +177,9 @@ type rawConn struct {
 	// frame is where crypto/tls is in the stream: it may have read the beginning
 	// of a record along with the one before.
 	frame frame
-	// prober is the network's own connection, nil: it can't be read without waiting.
-	prober prober
+	// socket is the network's own connection, which can be read without waiting; nil:
+	// it isn't a socket's.
+	socket *socket.Conn
 
 	// mu protects the following: alerts, and answers to a change of keys, are
 	// written by who reads or closes.
@@ -236,7 +232,7 @@ func (r *rawConn) read(p []byte) (int, error) {
 
 // probe reads what is there, without waiting and whatever the deadline is.
 func (r *rawConn) probe(p []byte) (int, error) {
-	n, err := r.prober.ReadNow(p)
+	n, err := r.socket.ReadNow(p)
 	if errors.Is(err, socket.ErrNothing) {
 		err = errDry
 	}

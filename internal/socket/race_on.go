@@ -11,5 +11,5 @@ func read(fd uintptr, p []byte) (int, syscall.Errno) { return toldRead(fd, p) }
 
 func write(fd uintptr, p []byte) (int, syscall.Errno) {
 	n, err := syscall.Write(int(fd), p)
-	return result(n, err)
+	return withErrno(n, err)
 }

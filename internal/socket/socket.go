@@ -1,4 +1,5 @@
-// Package socket reads and writes sockets at less cost to Go's scheduler.
+// Package socket reads and writes sockets at less cost to Go's scheduler. It knows
+// the kernel's calls and the Go runtime, and nothing of what goes over a connection.
 //
 // The standard library tells the scheduler of each call of the system, since it
 // may block: another thread can take over then. In a process that rests between
@@ -45,8 +46,11 @@ type Conn struct {
 
 // side is one direction.
 type side struct {
-	raw  syscall.RawConn
-	call call
+	raw syscall.RawConn
+	// await has a call made when it can be, and again after each wait, until it
+	// returns true.
+	await func(try func(fd uintptr) bool) error
+	call  call
 	// told is the same call in package syscall's way, nil: it's never needed.
 	told call
 	// mu protects the following, which belong to the call under way.
@@ -75,13 +79,13 @@ func Over(conn net.Conn) net.Conn {
 		return conn // it was never opened, as its next user sees
 	}
 	c := &Conn{Conn: conn}
-	c.reading.init(raw, read, toldRead)
-	c.writing.init(raw, write, nil)
+	c.reading.init(raw, raw.Read, read, toldRead)
+	c.writing.init(raw, raw.Write, write, nil)
 	return c
 }
 
-func (s *side) init(raw syscall.RawConn, call, told call) {
-	s.raw, s.call, s.told = raw, call, told
+func (s *side) init(raw syscall.RawConn, await func(func(uintptr) bool) error, call, told call) {
+	s.raw, s.await, s.call, s.told = raw, await, call, told
 	s.tries, s.look = s.try, s.tryNow
 }
 
@@ -115,7 +119,7 @@ func (c *Conn) Read(p []byte) (int, error) {
 	}
 	c.reading.mu.Lock()
 	defer c.reading.mu.Unlock()
-	return c.came(c.reading.do(p, c.reading.raw.Read))
+	return c.came(c.reading.do(p))
 }
 
 // came is what a read returns.
@@ -155,7 +159,7 @@ func (c *Conn) Write(p []byte) (int, error) {
 	defer c.writing.mu.Unlock()
 	sent := 0
 	for sent < len(p) {
-		n, err := c.writing.do(p[sent:], c.writing.raw.Write)
+		n, err := c.writing.do(p[sent:])
 		sent += n
 		switch {
 		case err != nil:
@@ -172,9 +176,6 @@ func (c *Conn) CloseWrite() error {
 	return c.Conn.(interface{ CloseWrite() error }).CloseWrite() //nolint:forcetypeassert // Both kinds have it.
 }
 
-// SyscallConn gives access to the socket.
-func (c *Conn) SyscallConn() (syscall.RawConn, error) { return c.reading.raw, nil }
-
 // failed is an error as package net words it.
 func (c *Conn) failed(op string, err error) error {
 	failed := &net.OpError{Op: op, Net: c.LocalAddr().Network(), Source: c.LocalAddr(), Addr: c.RemoteAddr(), Err: err}
@@ -187,10 +188,10 @@ func (c *Conn) failed(op string, err error) error {
 	return failed
 }
 
-// do makes the call, as soon as await lets it. The caller holds mu.
-func (s *side) do(p []byte, await func(try func(fd uintptr) bool) error) (int, error) {
+// do makes the call, when it can be made. The caller holds mu.
+func (s *side) do(p []byte) (int, error) {
 	s.p = p
-	err := await(s.tries)
+	err := s.await(s.tries)
 	return s.result(err)
 }
 
@@ -216,10 +217,11 @@ func (s *side) result(err error) (int, error) {
 // toldRead is read with the scheduler told.
 func toldRead(fd uintptr, p []byte) (int, syscall.Errno) {
 	n, err := syscall.Read(int(fd), p)
-	return result(n, err)
+	return withErrno(n, err)
 }
 
-func result(n int, err error) (int, syscall.Errno) {
+// withErrno is what a call of package syscall returns as one of ours.
+func withErrno(n int, err error) (int, syscall.Errno) {
 	errno, _ := err.(syscall.Errno) //nolint:errorlint // It's what package syscall returns, and nothing else.
 	return n, errno
 }

@@ -259,18 +259,6 @@ func TestManyAtOnce(t *testing.T) {
 	})
 }
 
-// TestTheSocketIsAtHand for options and for who is at its other end.
-func TestTheSocketIsAtHand(t *testing.T) {
-	forEachKind(t, func(t *testing.T, _ net.Conn, far *Conn) {
-		raw, err := far.SyscallConn()
-		require.NoError(t, err)
-		kind := 0
-		require.NoError(t, raw.Control(func(fd uintptr) { kind, err = syscall.GetsockoptInt(int(fd), syscall.SOL_SOCKET, syscall.SO_TYPE) }))
-		require.NoError(t, err)
-		require.Equal(t, syscall.SOCK_STREAM, kind)
-	})
-}
-
 // TestOnlySockets are taken over, and none of them twice.
 func TestOnlySockets(t *testing.T) {
 	one, other := net.Pipe()
